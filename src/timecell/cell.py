@@ -1,0 +1,457 @@
+"""Cells: what sees time. A `Cell` maps a whole sequence and a state to a whole sequence and a state.
+
+    y, state = cell(x, state=None, lengths=None)        # x [B, T, ...] -> y [B, T, ...]
+    y_t, state = cell.step(x_t, state)                   # the same at T = 1: streaming is not another model
+
+A `Neuron` is a cell of independent units, written as one instant: a static, pure function
+``dynamics(x, s, p) -> (y, s)`` of the input, the state and the parameters. The engine does the rest.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal, get_type_hints
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from timecell import fuse
+from timecell.errors import InputError, unknown_name
+from timecell.state import State, StateTree
+
+
+class Cell(nn.Module):
+    """Base of everything that sees time.
+
+    Attributes:
+        causal: the output at t depends on no input after t.
+        lookahead: how many steps after t it depends on, if not causal but bounded.
+        streams: `step` may be used one instant after the other.
+        roles: local parameter name -> role ("weight" where nothing is said); training gives roles their own rates.
+    """
+
+    causal: bool = True
+    lookahead: int = 0
+    streams: bool = True
+    roles: ClassVar[Mapping[str, str]] = {}
+
+    def forward(
+        self, x: Float[Tensor, "B T ..."], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
+    ) -> tuple[Float[Tensor, "B T ..."], StateTree]:
+        """Whole sequences. Outputs after a sample's end are zero; its returned state is the one at its end."""
+        raise NotImplementedError
+
+    def step(self, x: Float[Tensor, "B ..."], state: StateTree = None) -> tuple[Float[Tensor, "B ..."], StateTree]:
+        """One instant: `forward` at T = 1."""
+        if not self.streams:
+            raise InputError(
+                f"{type(self).__name__}.step", found="a cell that needs the future", expected="one that streams",
+                remedy="call the cell on the whole sequence",
+            )  # fmt: skip
+        y, state = self(x.unsqueeze(1), state)
+        return y.squeeze(1), state
+
+    def initial_state(self, batch: int, like: Tensor) -> StateTree:
+        """The state before the first step, in the type and on the device of `like`; None means "make it when needed"."""
+        return None
+
+
+def parameter_groups(net: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The trainable parameters of a net by role: "weight", "neuron", "delay", ...
+
+    Example:
+        >>> sorted(parameter_groups(nn.Linear(2, 3)))
+        ['weight']
+    """
+    groups: dict[str, list[nn.Parameter]] = {}
+    seen: set[int] = set()
+    for module in net.modules():
+        roles: Mapping[str, str] = getattr(module, "roles", {})
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                groups.setdefault(roles.get(name, "weight"), []).append(parameter)
+    return groups
+
+
+def check_sequence(place: str, x: Tensor, lengths: Tensor | None, least: int = 3) -> None:
+    """Refuse an input that is not [B, T, ...] or lengths that do not fit it."""
+    if not isinstance(x, Tensor):
+        raise InputError(place, found=type(x).__name__, expected="a tensor [B, T, ...]", remedy="convert it with torch.as_tensor")
+    if x.ndim < least:
+        raise InputError(
+            place, found=f"shape {list(x.shape)}", expected="[batch, time, channels...]",
+            remedy="add the missing axes, e.g. x[None] for one sample, or use step(x) for one instant",
+        )  # fmt: skip
+    if not x.is_floating_point():
+        raise InputError(place, found=f"type {x.dtype}", expected="floating point numbers", remedy="convert it with x.float()")
+    if lengths is None:
+        return
+    if lengths.shape != x.shape[:1] or lengths.is_floating_point():
+        raise InputError(
+            "lengths", found=f"shape {list(lengths.shape)}, type {lengths.dtype}",
+            expected=f"{x.shape[0]} whole numbers, one a sample", remedy="pass a tensor of integers [B]",
+        )  # fmt: skip
+    if not torch.compiler.is_compiling() and len(lengths) and not bool(((lengths >= 0) & (lengths <= x.shape[1])).all()):
+        bad = int(((lengths < 0) | (lengths > x.shape[1])).nonzero()[0])
+        raise InputError(
+            f"lengths[{bad}]", found=int(lengths[bad]), expected=f"between 0 and T = {x.shape[1]}",
+            remedy="cut the lengths or pad x",
+        )  # fmt: skip
+
+
+# --- declared parameters -----------------------------------------------------------------------------------------
+
+
+class Param:
+    """A declared parameter of a neuron; see `param`. On an instance it reads as the constrained value."""
+
+    name: str
+
+    def __init__(
+        self, default: float, unit: str, range: tuple[float | None, float | None], per: str, learn: bool
+    ) -> None:
+        self.default, self.unit, self.range, self.per, self.learn = default, unit, range, per, learn
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, cell: Neuron | None, owner: type | None = None) -> Any:
+        return self if cell is None else self.value(cell)
+
+    def value(self, cell: Neuron) -> Tensor:
+        """The value in the declared range; the constraint is ordinary autograd, outside the loop."""
+        raw = cell._parameters.get(f"{self.name}_raw")
+        return cell._buffers[f"{self.name}_value"] if raw is None else self.constrain(raw)  # type: ignore[return-value]
+
+    def constrain(self, raw: Tensor) -> Tensor:
+        """Any number to a number in the range: softplus above a bound, sigmoid between two."""
+        low, high = self.range
+        if low is not None and high is not None:
+            return low + (high - low) * torch.sigmoid(raw)
+        if low is not None:
+            return low + nn.functional.softplus(raw)
+        return high - nn.functional.softplus(raw) if high is not None else raw
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        """The inverse of `constrain`."""
+        low, high = self.range
+        if low is not None and high is not None:
+            return torch.logit((value - low) / (high - low))
+        if low is not None or high is not None:
+            gap = value - low if low is not None else high - value
+            return gap + torch.log(-torch.expm1(-gap))
+        return value
+
+    def check(self, owner: str, value: Tensor, strict: bool) -> None:
+        """Refuse values outside the range; a learnt value may not lie on its border."""
+        low, high = self.range
+        inside = torch.isfinite(value) | (not strict)
+        if low is not None:
+            inside &= value > low if strict else value >= low
+        if high is not None:
+            inside &= value < high if strict else value <= high
+        if not bool(inside.all()):
+            bounds = f"{'(' if strict else '['}{'-inf' if low is None else low}, {'inf' if high is None else high}{')' if strict else ']'}"
+            raise InputError(
+                f"{owner}({self.name})", found=value.flatten()[~inside.flatten()][0].item(), expected=f"a value in {bounds} {self.unit}",
+                remedy="choose a value in the range",
+            )  # fmt: skip
+
+
+def param(
+    default: float,
+    *,
+    unit: str = "1",
+    range: tuple[float | None, float | None] = (None, None),
+    per: Literal["layer", "unit"] = "layer",
+    learn: bool = True,
+) -> Any:
+    """Declare a parameter of a `Neuron`.
+
+    Args:
+        default: value where the constructor is given none.
+        unit: what one unit of it is ("steps", "rad/step", "1").
+        range: (lowest, highest), None for no bound; a learnt value is kept strictly inside.
+        per: one value for the layer, or one for each unit.
+        learn: whether training changes it; the constructor's ``learn=`` overrides.
+    """
+    return Param(default, unit, range, per, learn)
+
+
+class Option:
+    """A declared choice of a neuron; see `option`."""
+
+    def __init__(self, default: Any, choices: tuple[Any, ...] | None) -> None:
+        self.default, self.choices = default, choices
+
+
+def option(default: Any, *, choices: tuple[Any, ...] | None = None) -> Any:
+    """Declare a choice that shapes the equations (which reset, which surrogate). In `dynamics` it is ``p.<name>``.
+
+    It is a plain, hashable Python value, fixed at construction; an ``if`` on it is resolved when the step is traced.
+    """
+    return Option(default, choices)
+
+
+# --- neurons -----------------------------------------------------------------------------------------------------
+
+
+class Neuron(Cell):
+    """Independent units, written as one instant.
+
+    Declare state variables (``v: tc.State``), parameters (``tau = tc.param(20.0, unit="steps")``) and choices
+    (``reset = tc.option("soft")``), and write ``dynamics``: static and pure, so nothing else is in reach. States
+    start at zero, or at ``rest = {"v": value}``.
+
+    Args:
+        size: number of units N of the last axis, or the unit shape, e.g. ``(C, 1, 1)`` for one value a feature map.
+        learn: names of the parameters that training changes; None = as declared.
+        **values: parameter values (number, or tensor broadcastable to the unit shape) and choices by name.
+
+    Shapes: x [B, T, ..., N] -> y [B, T, ..., N]; each state [B, ..., N].
+
+    Example:
+        >>> class Leak(Neuron):
+        ...     v: State
+        ...     decay = param(0.9, range=(0, 1))
+        ...
+        ...     @staticmethod
+        ...     def dynamics(x, s, p):
+        ...         v = p.decay * s.v + x
+        ...         return v, s._replace(v=v)
+        >>> y, state = Leak(1)(torch.ones(1, 3, 1))
+        >>> [round(v, 2) for v in y[0, :, 0].tolist()]
+        [1.0, 1.9, 2.71]
+    """
+
+    states: ClassVar[tuple[str, ...]] = ()
+    params: ClassVar[dict[str, Param]] = {}
+    options: ClassVar[dict[str, Option]] = {}
+    rest: ClassVar[Mapping[str, float]] = {}
+    StateType: ClassVar[Any]
+    dynamics: ClassVar[Callable[[Tensor, Any, Any], tuple[Tensor, Any]]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        declared = {n: v for k in reversed(cls.__mro__) for n, v in vars(k).items()}
+        cls.params = {n: v for n, v in declared.items() if isinstance(v, Param)}
+        cls.options = {n: v for n, v in declared.items() if isinstance(v, Option)}
+        cls.states = tuple(_state_names(cls))
+        cls.roles = {f"{n}_raw": "neuron" for n in cls.params}
+        cls.StateType = namedtuple(f"{cls.__name__}State", cls.states)  # type: ignore[misc]
+        dynamics = vars(cls).get("dynamics")
+        if dynamics is not None and not isinstance(dynamics, staticmethod):
+            raise InputError(
+                f"{cls.__name__}.dynamics", found="a method", expected="a static function (x, s, p) -> (y, s)",
+                remedy="put @staticmethod above it and read parameters from p",
+            )  # fmt: skip
+
+    def __init__(self, size: int | tuple[int, ...], *, learn: Iterable[str] | None = None, **values: Any) -> None:
+        super().__init__()
+        name = type(self).__name__
+        self.size = (size,) if isinstance(size, int) else tuple(size)
+        if not self.size or min(self.size) < 1:
+            raise InputError(f"{name}(size)", found=size, expected="a positive number of units", remedy="give the width of the layer")
+        known = {**self.params, **self.options}
+        for key in values:
+            if key not in known:
+                raise unknown_name(f"{name}(...)", key, known)
+        learnt = {n for n, q in self.params.items() if q.learn} if learn is None else set(learn)
+        for key in learnt - self.params.keys():
+            raise unknown_name(f"{name}(learn)", key, self.params)
+        for n, o in self.options.items():
+            value = values.get(n, o.default)
+            if o.choices is not None and value not in o.choices:
+                raise unknown_name(f"{name}({n})", str(value), map(str, o.choices))
+            self.__dict__[n] = value
+        for n, q in self.params.items():
+            self._declare(q, values.get(n, q.default), n in learnt)
+
+    def _declare(self, q: Param, given: Any, learnt: bool) -> None:
+        value = torch.as_tensor(given, dtype=torch.get_default_dtype()).detach().clone()
+        try:
+            value = value.expand(self.size).clone() if q.per == "unit" else value
+            torch.broadcast_shapes(value.shape, self.size)
+        except RuntimeError:
+            raise InputError(
+                f"{type(self).__name__}({q.name})", found=f"shape {list(value.shape)}",
+                expected=f"a number or a tensor that broadcasts to {list(self.size)}", remedy="match the layer's size",
+            ) from None  # fmt: skip
+        q.check(type(self).__name__, value, strict=learnt)
+        if learnt:
+            self.register_parameter(f"{q.name}_raw", nn.Parameter(q.unconstrain(value)))
+        else:
+            self.register_buffer(f"{q.name}_value", value)
+
+    @property
+    def instant(self) -> fuse.Step:
+        """This neuron's step as the engine sees it: flat, with names, options filled in."""
+        cls, chosen = type(self), {n: getattr(self, n) for n in self.options}
+        n_s = len(cls.states)
+
+        def function(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            s = cls.StateType(*rest[:n_s])
+            out = cls.dynamics(x, s, SimpleNamespace(**dict(zip(cls.params, rest[n_s:])), **chosen))
+            y, after = _checked(cls, out)
+            return (y, *after)
+
+        key = (cls, tuple(sorted(chosen.items())))
+        return fuse.Step(cls.__name__, function, ("x",), cls.states, tuple(cls.params), cls.dynamics, key)
+
+    def initial_state(self, batch: int, like: Tensor) -> StateTree:
+        """Every state at rest: [batch, *units] in the type (at least float32) and on the device of `like`."""
+        units, wide = like.shape[2:], _wide(like.dtype)
+        return self.StateType(
+            *(torch.full((batch, *units), self.rest.get(s, 0.0), dtype=wide, device=like.device) for s in self.states)
+        )
+
+    def forward(
+        self, x: Float[Tensor, "B T ... N"], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
+    ) -> tuple[Float[Tensor, "B T ... N"], StateTree]:
+        """All of time. Computes in float32 (or float64) whatever comes in; y has the type of x."""
+        name = type(self).__name__
+        check_sequence(f"{name}(x)", x, lengths)
+        self._check_units(name, x)
+        wide = x.to(_wide(x.dtype))
+        if state is None:
+            state = self.initial_state(x.shape[0], wide)
+        elif not isinstance(state, self.StateType) or any(s.shape != (x.shape[0], *x.shape[2:]) for s in state):
+            found = [list(s.shape) for s in state] if isinstance(state, tuple) else type(state).__name__
+            raise InputError(
+                f"{name}(state)", found=found, expected=f"{', '.join(self.states)} of shape {[x.shape[0], *x.shape[2:]]}",
+                remedy="pass the state this cell returned for a batch of this size, or None to start anew",
+            )  # fmt: skip
+        wanted = _recording.get().get(self)
+        values = [q.value(self).to(wide.dtype) for q in self.params.values()]
+        record = tuple(s for s in self.states if wanted is not None and s in wanted.fields)
+        y, after, courses = fuse.run(self.instant, [wide], list(state), values, lengths, record)
+        if wanted is not None:
+            wanted.keep(y, courses)
+        return y.to(x.dtype), self.StateType(*after)
+
+    def _check_units(self, name: str, x: Tensor) -> None:
+        units = x.shape[2:]
+        if len(self.size) > len(units) or any(a not in (1, b) for a, b in zip(self.size[::-1], units[::-1])):
+            raise InputError(
+                f"{name}(x)", found=f"{list(x.shape)}", expected=f"[B, T, ..., {', '.join(map(str, self.size))}]",
+                remedy=f"give the layer before it {self.size[-1]} outputs, or make {name} of size {units[-1]}",
+            )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """Size, choices and parameter values."""
+        parts = [str(self.size[0] if len(self.size) == 1 else self.size)]
+        parts += [f"{n}={getattr(self, n)!r}" for n in self.options]
+        for n, q in self.params.items():
+            value = q.value(self)
+            shown = f"{value.item():.4g}" if value.numel() == 1 else f"{value.min():.3g}..{value.max():.3g}"
+            parts.append(f"{n}={shown}" + (" (learnt)" if f"{n}_raw" in self._parameters else ""))
+        return ", ".join(parts)
+
+
+def _state_names(cls: type) -> Iterator[str]:
+    seen: set[str] = set()
+    for k in reversed(cls.__mro__):
+        if not issubclass(k, Neuron) or k is Neuron:
+            continue
+        try:
+            hints = get_type_hints(k, include_extras=True, localns={"State": State, k.__name__: k})
+        except NameError:  # a name that is only known where the class was written
+            hints = vars(k).get("__annotations__", {})
+        for name in vars(k).get("__annotations__", {}):
+            is_state = hints[name] == State or (isinstance(hints[name], str) and hints[name].rsplit(".", 1)[-1] == "State")
+            if is_state and name not in seen:
+                seen.add(name)
+                yield name
+
+
+def _checked(cls: type[Neuron], out: Any) -> tuple[Tensor, Any]:
+    if isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], Tensor) and isinstance(out[1], cls.StateType):
+        return out
+    found = type(out).__name__ if not isinstance(out, tuple) else f"({', '.join(type(o).__name__ for o in out)})"
+    raise InputError(
+        f"{cls.__name__}.dynamics", found=found, expected="(y, s) with y a tensor and s the given state",
+        remedy="end with: return y, s._replace(v=v)",
+    )  # fmt: skip
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32
+
+
+# --- inner signals -----------------------------------------------------------------------------------------------
+
+
+class _Wanted:
+    def __init__(self, path: str) -> None:
+        self.path, self.fields = path, set[str]()
+        self.output = False
+        self.parts: dict[str, list[Tensor]] = {}
+
+    def keep(self, y: Tensor, courses: Mapping[str, Tensor]) -> None:
+        for field, course in courses.items():
+            self.parts.setdefault(f"{self.path}.{field}" if self.path else field, []).append(course)
+        if self.output:
+            self.parts.setdefault(self.path, []).append(y)
+
+
+_recording: ContextVar[Mapping[nn.Module, _Wanted]] = ContextVar("recording", default={})
+
+
+class Record(Mapping[str, Tensor]):
+    """What `record` collected: name -> [B, T, ...], attached to the graph; several calls are joined over time."""
+
+    def __init__(self, wanted: Mapping[nn.Module, _Wanted]) -> None:
+        self._wanted = wanted
+
+    def _all(self) -> dict[str, list[Tensor]]:
+        return {n: parts for w in self._wanted.values() for n, parts in w.parts.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return torch.cat(self._all()[name], 1)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+@contextmanager
+def record(net: nn.Module, *names: str) -> Iterator[Record]:
+    """Collect inner signals of neurons while the net runs.
+
+    Args:
+        net: any module with neurons inside.
+        names: "path.state" for the course of a state ("1.v"), "path" for a neuron's output ("1").
+
+    Example:
+        >>> from timecell import LIF, Sequential
+        >>> net = Sequential(nn.Linear(3, 4), LIF(4))
+        >>> with record(net, "1.v", "1") as r:
+        ...     _ = net(torch.ones(2, 5, 3))
+        >>> tuple(r["1.v"].shape), tuple(r["1"].shape)
+        ((2, 5, 4), (2, 5, 4))
+    """
+    neurons = {path: m for path, m in net.named_modules() if isinstance(m, Neuron)}
+    known = [*neurons, *(f"{path}.{s}".lstrip(".") for path, m in neurons.items() for s in m.states)]
+    wanted: dict[nn.Module, _Wanted] = {}
+    for name in names:
+        path, _, field = name.rpartition(".")
+        if name in neurons:
+            wanted.setdefault(neurons[name], _Wanted(name)).output = True
+        elif path in neurons and field in neurons[path].states:
+            wanted.setdefault(neurons[path], _Wanted(path)).fields.add(field)
+        else:
+            raise unknown_name("record", name, known)
+    token = _recording.set({**_recording.get(), **wanted})
+    try:
+        yield Record(wanted)
+    finally:
+        _recording.reset(token)
+

@@ -1,0 +1,113 @@
+"""Finished jobs on disk, so that a comparison that was stopped goes on where it was.
+
+A job's file is named by a hash of everything that decides its outcome: timecell's source, the system with its
+hyperparameters and the source of the functions in it, the task, the seed, the budget and the data. A change of any of
+them is another name, so a stale result is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import json
+import os
+import tempfile
+import types
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib.externals import cloudpickle
+
+from timecell.data.containers import fingerprint
+
+
+@dataclass(frozen=True)
+class Store:
+    """One JSON and one NPZ file a finished job, each written whole or not at all."""
+
+    folder: Path
+
+    def save(self, key: str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a job's record (JSON values) and arrays; the JSON comes last, so that it says the job is done."""
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+        write_atomically(self.folder / f"{key}.npz", packed.getvalue())
+        write_atomically(self.folder / f"{key}.json", json.dumps(record, indent=1, allow_nan=False).encode())
+
+    def load(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """A job's record and arrays; None if it is not finished, or if its files are damaged and it must run again."""
+        try:
+            record = json.loads((self.folder / f"{key}.json").read_bytes())
+            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as arrays:
+                return record, dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, making its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def key(*parts: object) -> str:
+    """A file name that is the same in another process if, and only if, all parts would compute the same.
+
+    Example:
+        >>> key({"tau": 20.0}, len) == key({"tau": 20.0}, len), key({"tau": 20.0}) == key({"tau": 30.0})
+        (True, False)
+    """
+    return hashlib.sha256(json.dumps([timecell_source(), identity(parts)]).encode()).hexdigest()[:20]
+
+
+def identity(value: Any) -> Any:
+    """A value as JSON that tells it from all others: functions and classes by source, others by content."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return [[identity(k), identity(v)] for k, v in value.items()]
+    if isinstance(value, list | tuple):
+        return [identity(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return fingerprint(value)
+    if isinstance(value, partial):
+        return identity(["partial", value.func, value.args, value.keywords])
+    if isinstance(value, types.FunctionType):
+        captured = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [*source(value), identity(value.__defaults__), identity(value.__kwdefaults__), identity(captured)]
+    if isinstance(value, type | types.BuiltinFunctionType):
+        return source(value)
+    if is_dataclass(value):
+        return [source(type(value)), {f.name: identity(getattr(value, f.name)) for f in fields(value)}]
+    return [source(type(value)), hashlib.sha256(cloudpickle.dumps(value)).hexdigest()]
+
+
+def source(thing: Any) -> list[str]:
+    """Where a class or function is, and its text; builtins have none."""
+    try:
+        text = inspect.getsource(thing)
+    except (OSError, TypeError):
+        text = ""
+    return [thing.__module__ or "", thing.__qualname__, text]
+
+
+@cache
+def timecell_source() -> str:
+    """Hash of timecell's own code."""
+    h = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        h.update(path.read_bytes())
+    return h.hexdigest()

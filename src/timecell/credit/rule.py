@@ -1,0 +1,105 @@
+"""How blame travels: a credit rule turns the loss of one slice of time into gradients.
+
+The engine runs layer after layer, each over a slice of time; the rule says in which slices time is visited and fills
+``p.grad`` for each. Training adds the slices up, clips and steps. So what a rule costs in memory is what one slice
+costs, and a rule knows nothing of optimisers, epochs or data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from timecell.data.containers import Batch
+from timecell.errors import InputError
+from timecell.state import StateTree
+from timecell.system import Task
+
+Loss = Callable[[Tensor, Batch, slice], Tensor]
+"""``loss(y, batch, steps)``: what these steps contribute; the slices of a sequence add up to its whole loss."""
+
+
+class Credit(Protocol):
+    """A learning rule. Implementations are frozen dataclasses."""
+
+    def slices(self, steps: int) -> Iterable[slice]:
+        """The stretches in which a sequence of so many steps is visited, in order."""
+
+    def backward(
+        self,
+        net: nn.Module,
+        batch: Batch,
+        steps: slice,
+        state: StateTree,
+        loss: Loss,
+        autograd: Callable[[Tensor], Any] = torch.autograd.backward,
+    ) -> tuple[Tensor, StateTree]:
+        """Run one slice and add its gradients to ``p.grad``.
+
+        Args:
+            net: ``net(x, state, lengths=lengths) -> (y, state)``.
+            batch: the whole batch, all of time.
+            steps: the slice to run.
+            state: the state at its beginning; None at the start of the sequence.
+            loss: the task's.
+            autograd: what starts backpropagation; training hands over Fabric's.
+
+        Returns:
+            The slice's loss (a number without history) and the state at its end.
+        """
+
+
+def run_slice(net: nn.Module, batch: Batch, steps: slice, state: StateTree) -> tuple[Float[Tensor, "B t K"], StateTree]:
+    """The outputs of one slice and the state at its end; a sample that has ended by then keeps its state."""
+    out = net(batch.x[:, steps], state, lengths=slice_lengths(batch.lengths, steps))
+    if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[0], Tensor)):
+        raise InputError(
+            f"{type(net).__name__}(x, state, lengths=...)", found=type(out).__name__, expected="(y, state)",
+            remedy="return the outputs [B, T, K] and the state (None for a net without one)",
+        )  # fmt: skip
+    return out
+
+
+def slice_lengths(lengths: Int[Tensor, "B"] | None, steps: slice) -> Int[Tensor, "B"] | None:
+    """How many steps of a slice each sample has.
+
+    Example:
+        >>> slice_lengths(torch.tensor([2, 5, 9]), slice(4, 8)).tolist()
+        [0, 1, 4]
+    """
+    return None if lengths is None else (lengths - steps.start).clamp(0, steps.stop - steps.start)
+
+
+def require_sliceable(credit: Credit, net: nn.Module, task: Task, longest: int) -> None:
+    """Refuse a rule that cuts time for a task or a net that needs all of it.
+
+    Args:
+        credit: the rule.
+        net: whose cells say whether they are causal.
+        task: whose `needs_whole` says why its loss is no sum over steps.
+        longest: steps of the longest sequence.
+
+    Raises:
+        InputError: naming the rule and what stands against it.
+    """
+    if len(list(credit.slices(longest))) < 2:
+        return
+    remedy = "use credit.BPTT(), or slices that hold the whole sequence"
+    if task.needs_whole is not None:
+        raise InputError(
+            "credit", found=f"{credit}, which cuts {longest} steps into slices",
+            expected=f"a rule that sees all of them at once, because of the task {task.name}: {task.needs_whole}",
+            remedy=f"{remedy}; or choose a readout whose loss is a sum over steps",
+        )  # fmt: skip
+    for path, module in net.named_modules():
+        if not getattr(module, "causal", True):
+            raise InputError(
+                "credit", found=f"{credit}, which cuts {longest} steps into slices",
+                expected=f"a rule that sees all of them at once, because {path or 'the net'} "
+                f"({type(module).__name__}) is not causal",
+                remedy=remedy,
+            )  # fmt: skip

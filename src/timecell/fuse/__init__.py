@@ -1,0 +1,10 @@
+"""The engine: trace one instant, derive its adjoint, emit one fused loop over time.
+
+`run` is what cells call. `explain` and `source` show what the engine made of a cell; `backend` and `carry` are
+contexts that say how loops run and how far blame travels.
+"""
+
+from timecell.fuse.loop import backend, carry, explain, run, source, why_plain
+from timecell.fuse.trace import Step
+
+__all__ = ["Step", "backend", "carry", "explain", "run", "source", "why_plain"]

@@ -1,0 +1,74 @@
+"""Emitted kernels as real files, named by the hash of their text, in the user's cache folder.
+
+A file is written once, atomically, and never changed; numba keeps the machine code beside it. The hash covers the
+source, the functions it imports, and the versions of numba, llvmlite and this emitter, so that nothing stale is loaded.
+The folder is ``$TIMECELL_CACHE``, else ``$XDG_CACHE_HOME/timecell``, else ``~/.cache/timecell``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+_lock = threading.Lock()
+_loaded: dict[str, ModuleType] = {}
+
+
+@cache
+def folder() -> Path:
+    """Where kernels are kept; a temporary folder, announced once, if the usual one cannot be written."""
+    base = os.environ.get("TIMECELL_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "timecell")
+    path = Path(base).expanduser() / "kernels"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        path = Path(tempfile.mkdtemp(prefix="timecell-kernels-"))
+        print(f"timecell: cannot write kernels to {base} ({error.strerror}); this process uses {path}", file=sys.stderr)
+    return path
+
+
+@cache
+def _version() -> str:
+    import llvmlite
+    import numba
+
+    here = Path(__file__).parent
+    h = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version_info[:2]}".encode())
+    for name in ("emit.py", "maths.py", "prefetch.py"):
+        h.update((here / name).read_bytes())
+    return h.hexdigest()
+
+
+def path_of(source: str) -> Path:
+    """The file a source text lives in, whether it is there yet or not."""
+    digest = hashlib.sha256((_version() + source).encode()).hexdigest()[:20]
+    return folder() / f"kernel_{digest}.py"
+
+
+def load(source: str) -> ModuleType:
+    """The compiled module of a source text: from memory, from the cache folder, or compiled now (about a second)."""
+    path = path_of(source)
+    with _lock:
+        if path.stem in _loaded:
+            return _loaded[path.stem]
+        if not path.exists():
+            handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+            with os.fdopen(handle, "w") as f:
+                f.write(source)
+            os.replace(name, path)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # numba finds the module of a cached function by name
+        spec.loader.exec_module(module)
+        _loaded[path.stem] = module
+        return module

@@ -1,0 +1,334 @@
+"""Emit a traced instant as readable numba source: one function for the instant, one for the loop over time.
+
+The emitted module has two functions. ``instant`` computes one step for a row of units; it is the user's equations,
+one line an operation. ``forward`` (or ``adjoint``) walks over samples, blocks of units and time. All arrays are
+``[row, time, unit]`` (states and inputs), ``[row, unit]`` (parameters, carried blame), contiguous.
+
+Three things happen on the way from graph to source:
+
+* what depends on parameters alone is *hoisted*: torch computes it once per call, outside the loop;
+* Python floats become entries of the array ``c``, so that another value needs no new compilation;
+* an operation that is not in `TABLE` stops the emission: the step is not of the unit grain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from timecell.fuse.trace import Step, dtype_of, locate, operations, results
+
+BLOCK = 1024  # units in a block: a few rows of this width stay in first-level cache
+AHEAD = 2  # steps between the hint that a row will be read and its reading
+
+# The closed table of pointwise operations: torch's name -> expression of its operands.
+TABLE: dict[str, str] = {
+    "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}",
+    "neg": "-{0}", "reciprocal": "ONE / {0}", "abs": "abs({0})", "sqrt": "math.sqrt({0})", "rsqrt": "ONE / math.sqrt({0})",
+    "exp": "exp({0})", "log": "log({0})", "tanh": "tanh({0})", "sigmoid": "sigmoid({0})",
+    "sin": "math.sin({0})", "cos": "math.cos({0})", "atan": "math.atan({0})", "erf": "math.erf({0})",
+    "expm1": "math.expm1({0})", "log1p": "math.log1p({0})",
+    "floor": "np.floor({0})", "ceil": "np.ceil({0})", "trunc": "np.trunc({0})", "round": "np.rint({0})",
+    "maximum": "({0} if ({0} >= {1}) | ({0} != {0}) else {1})", "minimum": "({0} if ({0} <= {1}) | ({0} != {0}) else {1})",
+    "relu": "(ZERO if {0} < ZERO else {0})", "threshold_backward": "({0} if {1} > {2} else ZERO)",
+    "sign": "(ONE if {0} > ZERO else (-ONE if {0} < ZERO else {0}))", "sgn": "(ONE if {0} > ZERO else (-ONE if {0} < ZERO else {0}))",
+    "eq": "{0} == {1}", "ne": "{0} != {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}", "ge": "{0} >= {1}",
+    "logical_and": "{0} & {1}", "logical_or": "{0} | {1}", "logical_not": "not {0}", "logical_xor": "{0} != {1}",
+    "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_not": "not {0}", "isnan": "{0} != {0}",
+    "where": "({1} if {0} else {2})", "masked_fill": "({2} if {1} else {0})",
+}  # fmt: skip
+SAME = {"alias", "clone", "detach", "_to_copy", "lift_fresh_copy"}  # a copy, or a change of type
+CONSTANT = {"full": 1, "full_like": 1, "zeros_like": None, "ones_like": None, "scalar_tensor": 0}  # name -> where the value stands
+LITERALS = {0.0: "ZERO", 0.5: "HALF", 1.0: "ONE", 2.0: "TWO", -1.0: "-ONE"}
+REALS = {torch.float32: "np.float32", torch.float64: "np.float64"}
+
+
+class NotPointwise(Exception):
+    """The step has an operation outside the table: it cannot be of the unit grain. Says which, and where."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Emitted source and what the caller must hand to it.
+
+    Attributes:
+        source: the module's text.
+        arguments: names of the step's inputs and states that the loop reads, in order.
+        hoisted: nodes that depend on parameters alone, to be evaluated by `hoist` before the loop, in order.
+        given: the hoisted nodes (or plain parameters) that the loop reads, in order.
+        constants: the values of ``c``.
+        outputs: names of the outputs, in order.
+    """
+
+    source: str
+    arguments: tuple[str, ...]
+    hoisted: tuple[fx.Node, ...]
+    given: tuple[fx.Node, ...]
+    constants: tuple[float, ...]
+    outputs: tuple[str, ...]
+
+    def hoist(self, params: dict[str, Tensor]) -> list[Tensor]:
+        """Evaluate what depends on parameters alone; the results are [1 or rows, units]."""
+        env: dict[fx.Node, Tensor] = {}
+
+        def value(a: object) -> object:
+            if not isinstance(a, fx.Node):
+                return a
+            return params[a.name] if a.op == "placeholder" else env[a]
+
+        for node in self.hoisted:
+            env[node] = node.target(*map(value, node.args), **{k: value(v) for k, v in node.kwargs.items()})  # type: ignore[operator]
+        return [value(n) for n in self.given]  # type: ignore[misc]
+
+
+def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
+    """Source of the loop forward in time: reads inputs and states, writes y and the next states."""
+    outputs = ("y", *(f"next_{s}" for s in step.states))
+    body = _Body(step, graph, results(graph), dtype)
+    reads = [n for n in body.reads if n in step.inputs]  # every state is carried, whether the step reads it or not
+    row = "unit0:unit1"
+    call = [f"in_{n}[b, t, {row}]" for n in reads]
+    call += [f"s_{s}[b, t & keep[{i}], {row}]" for i, s in enumerate(step.states)]
+    call += [f"p{i}_b" for i in range(len(body.given))] + ["c", f"y[b, t, {row}]"]
+    call += [f"s_{s}[b, (t + 1) & keep[{i}], {row}]" for i, s in enumerate(step.states)]
+    hold = "".join(
+        f"                s_{s}[b, (t + 1) & keep[{i}], {row}] = s_{s}[b, t & keep[{i}], {row}]\n"
+        for i, s in enumerate(step.states)
+    )
+    instant = body.function(
+        [f"in_{n}" for n in reads] + [f"s_{s}" for s in step.states],
+        {**{n: f"in_{n}" for n in reads}, **{s: f"s_{s}" for s in step.states}},
+        outputs, width="y",
+    )  # fmt: skip
+    arrays = [f"in_{n}" for n in reads] + [f"s_{s}" for s in step.states] + [f"p{i}" for i in range(len(body.given))]
+    loop = f"""
+@njit({_signature(len(reads) + len(step.states), len(body.given), ["A1", "A3", "L1", "L1"])}, **LOOP)
+def forward({", ".join(arrays)}, c, y, lengths, keep, row0, row1, first, last):
+    for b in range(row0, row1):
+        for unit0 in range(first, last, {BLOCK}):
+            unit1 = min(unit0 + {BLOCK}, last)
+{_param_rows(len(body.given))}            for t in range(lengths[b]):
+                instant({", ".join(call)})
+            for t in range(lengths[b], y.shape[1]):  # after a sample's end: silence, and the state stays
+                y[b, t, {row}] = ZERO
+{hold}"""
+    return body.program(f"{step.name} forward", instant + loop, (*reads, *step.states), outputs)
+
+
+def emit_adjoint(
+    step: Step, graph: fx.Graph, dtype: torch.dtype, learn: Sequence[bool], recorded: Sequence[bool]
+) -> Program:
+    """Source of the loop backward in time: reads blame of y and of the last state, writes blame of everything before.
+
+    Args:
+        step: the instant.
+        graph: its traced vector-Jacobian product.
+        dtype: float32 or float64.
+        learn: which parameters need a gradient; the others cost nothing.
+        recorded: which states' trajectories carry blame of their own (they were recorded).
+    """
+    outs = results(graph)
+    n_in, n_s = len(step.inputs), len(step.states)
+    wanted = list(outs[: n_in + n_s]) + [o for o, need in zip(outs[n_in + n_s :], learn) if need]
+    params = [p for p, need in zip(step.params, learn) if need]
+    body = _Body(step, graph, wanted, dtype)
+    reads = [n for n in body.reads if n in step.inputs or n in step.states]
+    traces = [s for s, r in zip(step.states, recorded) if r]
+    row = "unit0:unit1"
+
+    def array(n: str) -> str:
+        return f"in_{n}" if n in step.inputs else f"s_{n}"
+
+    loads = {n: array(n) for n in reads} | {"g_y": "g_y"} | {f"g_{s}": f"g_{s}" for s in step.states}
+    takes = [array(n) for n in reads] + ["g_y"] + [f"r_{s}" for s in traces]
+    gives = [f"b_{n}" for n in step.inputs] + [f"g_{s}" for s in step.states] + [f"b_{p}" for p in params]
+    instant = body.function(takes, loads, tuple(gives), width="g_y", add=tuple(f"b_{p}" for p in params), traces=tuple(traces))
+    call = [f"{a}[b, t, {row}]" for a in takes] + [f"p{i}_b" for i in range(len(body.given))] + ["c"]
+    call += [f"b_{n}[b, t, {row}]" for n in step.inputs] + [f"g_{s}[b, {row}]" for s in step.states]
+    call += [f"b_{p}[b, {row}]" for p in params]
+    silence = "".join(f"                b_{n}[b, t, {row}] = ZERO\n" for n in step.inputs) or "                pass\n"
+    cut = "".join(f"                    g_{s}[b, {row}] = ZERO\n" for s in step.states) or "                    pass\n"
+    arrays = [*takes, *(f"p{i}" for i in range(len(body.given)))]
+    rest = ["A1"] + ["A3"] * n_in + ["A2"] * (n_s + len(params)) + ["L1", "types.boolean", "types.boolean"]
+    hints = "".join(
+        f"                    prefetch({a}[b, t - {AHEAD}, {row}])\n" for a in [*takes, *(f"b_{n}" for n in step.inputs)]
+    )
+    loop = f"""
+@njit({_signature(len(takes), len(body.given), rest)}, **LOOP)
+def adjoint({", ".join([*arrays, "c", *gives])}, lengths, carry, far, row0, row1, first, last):
+    for b in range(row0, row1):
+        for unit0 in range(first, last, {BLOCK}):
+            unit1 = min(unit0 + {BLOCK}, last)
+{_param_rows(len(body.given))}            for t in range(g_y.shape[1] - 1, lengths[b] - 1, -1):
+{silence}            for t in range(lengths[b] - 1, -1, -1):
+                if far and t >= {AHEAD}:
+{hints}                instant({", ".join(call)})
+                if not carry:  # blame does not cross time
+{cut}"""
+    return body.program(f"{step.name} adjoint", instant + loop, tuple(reads), tuple(gives))
+
+
+def _param_rows(n: int) -> str:
+    """A parameter has one row for all samples, or one row a sample."""
+    return "".join(f"            p{i}_b = p{i}[b if p{i}.shape[0] > 1 else 0, unit0:unit1]\n" for i in range(n))
+
+
+def _signature(time_arrays: int, params: int, rest: Sequence[str]) -> str:
+    kinds = ["A3"] * time_arrays + ["A2"] * params + list(rest) + ["types.intp"] * 4
+    return f"types.void({', '.join(kinds)})"
+
+
+class _Body:
+    """The inside of ``instant``: lines of source for the wanted outputs of a graph."""
+
+    def __init__(self, step: Step, graph: fx.Graph, wanted: Sequence[fx.Node], dtype: torch.dtype) -> None:
+        self.step, self.dtype, self.wanted = step, dtype, list(wanted)
+        self.constants: list[float] = []
+        self.lines: list[str] = []
+        needed = _ancestors(wanted)
+        alone = _param_only(graph, step.params)
+        self.names: dict[fx.Node, str] = {}
+        loop_nodes = [n for n in operations(graph) if n in needed and n not in alone]
+        inputs = [a for n in loop_nodes for a in n.all_input_nodes] + [w for w in wanted if isinstance(w, fx.Node)]
+        self.given = tuple(dict.fromkeys(a for a in inputs if a in alone))
+        used = _ancestors(self.given)
+        self.hoisted = tuple(n for n in operations(graph) if n in used and n in alone)
+        for i, node in enumerate(self.given):
+            self.names[node] = f"p{i}_"
+        self.reads = [n.name for n in graph.find_nodes(op="placeholder") if n in needed and n not in alone]
+        for node in graph.find_nodes(op="placeholder"):
+            self.names.setdefault(node, f"{node.name}_")
+        for i, node in enumerate(loop_nodes):
+            self._line(node, i)
+
+    def _line(self, node: fx.Node, i: int) -> None:
+        op = node.target.overloadpacket.__name__ if hasattr(node.target, "overloadpacket") else str(node.target)
+        name = f"{op.strip('_')}_{i}"
+        real = dtype_of(node).is_floating_point
+        if op in SAME:
+            (source,) = node.all_input_nodes
+            cast = real and not dtype_of(source).is_floating_point
+            text = f"(ONE if {self.names[source]} else ZERO)" if cast else self.names[source]
+        elif op in CONSTANT:
+            at = CONSTANT[op]
+            text = self._operand(float(op == "ones_like") if at is None else node.args[at], real)
+        elif op == "pow":
+            text = self._power(node)
+        elif op == "clamp":
+            text = self._clamp(node)
+        elif op in TABLE and not set(node.kwargs) - {"alpha"}:
+            truth = op.startswith(("logical", "bitwise"))
+            mixed = op in ("where", "masked_fill")
+            operands = [
+                self._operand(a, real=not truth and not (mixed and isinstance(a, fx.Node) and not dtype_of(a).is_floating_point))
+                for a in node.args
+            ]
+            if node.kwargs.get("alpha", 1) != 1:
+                operands[1] = f"{self._operand(node.kwargs['alpha'], True)} * {operands[1]}"
+            text = TABLE[op].format(*operands)
+        else:
+            raise NotPointwise(f"{op} in {locate(self.step, (op,))}")
+        self.names[node] = name
+        self.lines.append(f"{name} = {text}")
+
+    def _operand(self, a: object, real: bool) -> str:
+        if isinstance(a, fx.Node):
+            flag = real and not dtype_of(a).is_floating_point
+            return f"(ONE if {self.names[a]} else ZERO)" if flag else self.names[a]
+        if isinstance(a, bool):
+            return LITERALS[float(a)] if real else str(a)
+        if isinstance(a, (int, float)):
+            value = float(a)
+            if value in LITERALS:
+                return LITERALS[value]
+            if value not in self.constants:
+                self.constants.append(value)
+            return f"c{self.constants.index(value)}"
+        raise NotPointwise(f"an operand of type {type(a).__name__}")
+
+    def _power(self, node: fx.Node) -> str:
+        base, exponent = node.args
+        if isinstance(exponent, (int, float)) and float(exponent) in (2.0, 3.0, 4.0):
+            b = self._operand(base, True)
+            return " * ".join([b] * int(exponent))
+        if exponent == 0.5:
+            return f"math.sqrt({self._operand(base, True)})"
+        if exponent == 1:
+            return self._operand(base, True)
+        return f"real({self._operand(base, True)} ** {self._operand(exponent, True)})"
+
+    def _clamp(self, node: fx.Node) -> str:
+        low, high = ([*node.args[1:], None, None])[:2]
+        low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
+        text = self._operand(node.args[0], True)
+        if low is not None:
+            text = f"({self._operand(low, True)} if {text} < {self._operand(low, True)} else {text})"
+        if high is not None:
+            text = f"({self._operand(high, True)} if {text} > {self._operand(high, True)} else {text})"
+        return text
+
+    def function(
+        self, takes: Sequence[str], loads: dict[str, str], outputs: Sequence[str], width: str,
+        add: Sequence[str] = (), traces: Sequence[str] = (),
+    ) -> str:  # fmt: skip
+        """Source of ``instant``: read a unit's values, compute, write."""
+        values = [self._operand(w, True) if w is not None else "ZERO" for w in self.wanted]
+        read = [f"{n}_ = {a}[n]" + (f" + r_{n[2:]}[n]" if n[:2] == "g_" and n[2:] in traces else "") for n, a in loads.items()]
+        read += [f"p{i}_ = p{i}[n]" for i in range(len(self.given))]
+        write = [f"{o}[n] {'+=' if o in add else '='} {v}" for o, v in zip(outputs, values)]
+        heads = [*takes, *(f"p{i}" for i in range(len(self.given))), "c", *outputs]
+        consts = "".join(f"    c{i} = c[{i}]\n" for i in range(len(self.constants)))
+        lines = "".join(f"        {line}\n" for line in [*read, *self.lines, *write])
+        return f"\n@njit(**INLINE)\ndef instant({', '.join(heads)}):\n{consts}    for n in range({width}.shape[0]):\n{lines}"
+
+    def program(self, title: str, text: str, arguments: tuple[str, ...], outputs: tuple[str, ...]) -> Program:
+        wide = self.dtype == torch.float64
+        suffix = "64" if wide else ""
+        fast = "" if wide else ', "fastmath": {"contract", "reassoc", "nsz", "arcp"}'
+        source = f'''"""{title}, {self.dtype}. Emitted by timecell; see timecell.fuse.emit."""
+
+import math
+
+import numpy as np
+from numba import njit, types
+
+from timecell.fuse.maths import exp{suffix} as exp, log{suffix} as log, sigmoid{suffix} as sigmoid, tanh{suffix} as tanh
+from timecell.fuse.prefetch import prefetch
+
+real = {REALS[self.dtype]}
+ZERO, HALF, ONE, TWO = real(0), real(0.5), real(1), real(2)
+INLINE = {{"nogil": True, "error_model": "numpy", "inline": "always"{fast}}}
+LOOP = {{"nogil": True, "error_model": "numpy", "cache": True{fast}}}
+A1, A2, A3 = (types.Array(types.float{64 if wide else 32}, d, "C") for d in (1, 2, 3))
+L1 = types.Array(types.int64, 1, "C")
+
+{text}'''
+        return Program(source, arguments, self.hoisted, self.given, tuple(self.constants), outputs)
+
+
+def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    found: set[fx.Node] = set()
+    stack = [n for n in nodes if isinstance(n, fx.Node)]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack += node.all_input_nodes
+    return found
+
+
+def _param_only(graph: fx.Graph, params: Sequence[str]) -> set[fx.Node]:
+    """Nodes that depend on parameters and on nothing else (pure constants are written in place instead)."""
+    alone: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            if node.name in params:
+                alone.add(node)
+        elif node.op == "call_function":
+            sources = node.all_input_nodes
+            if sources and all(s in alone for s in sources):
+                alone.add(node)
+    return alone

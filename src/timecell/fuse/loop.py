@@ -1,0 +1,225 @@
+"""Run a step over time: choose the grain, call the fused loop or the plain one, say which.
+
+Two grains stand so far, chosen from the traced graph and printed by `explain`:
+
+* **unit**: every operation is pointwise; one fused loop over time, forward and adjoint;
+* **plain**: a Python loop over the step itself. It is the reference for everything else, serves what is not
+  pointwise, and announces itself in one line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from timecell.errors import InputError
+from timecell.fuse import cache
+from timecell.fuse.emit import NotPointwise
+from timecell.fuse.operator import Run, plan, plan_key
+from timecell.fuse.trace import Step, transforms_active
+
+_backend: ContextVar[str] = ContextVar("backend", default="auto")
+_carry: ContextVar[str] = ContextVar("carry", default="full")
+_told: set[Any] = set()
+_refused: dict[tuple[Any, torch.dtype], str] = {}
+
+
+@contextmanager
+def backend(name: Literal["auto", "fused", "plain"]) -> Iterator[None]:
+    """Within this context, run loops fused, plain, or (the default) fused wherever the step allows.
+
+    Example:
+        >>> with backend("plain"):
+        ...     pass
+    """
+    if name not in ("auto", "fused", "plain"):
+        raise InputError("backend", found=repr(name), expected="auto, fused or plain", remedy="choose one of them")
+    token = _backend.set(name)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
+@contextmanager
+def carry(mode: Literal["full", "none"]) -> Iterator[None]:
+    """Within this context, blame crosses time (``full``) or stays in its instant (``none``, as SLTT asks).
+
+    It is read when a loop runs forward; outputs are the same in both modes.
+    """
+    if mode not in ("full", "none"):
+        raise InputError("carry", found=repr(mode), expected="full or none", remedy="choose one of them")
+    token = _carry.set(mode)
+    try:
+        yield
+    finally:
+        _carry.reset(token)
+
+
+def run(
+    step: Step,
+    inputs: Sequence[Tensor],
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    lengths: Tensor | None = None,
+    record: Sequence[str] = (),
+) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    """A step over all of time.
+
+    Args:
+        step: the instant.
+        inputs: each [B, T, ...] of one shape.
+        states: each [B, ...], the state before the first step.
+        params: each broadcastable to the unit shape ``...``.
+        lengths: [B] steps of each sample; outputs after it are zero and the state stays.
+        record: names of states whose whole course is wanted.
+
+    Returns:
+        (outputs [B, T, ...], last states [B, ...], {state: its course [B, T, ...]}).
+    """
+    chosen = _backend.get()
+    dtype = inputs[0].dtype
+    if inputs[0].device.type != "cpu" and chosen == "auto":
+        chosen = "plain"
+        _tell(step, "there is no GPU backend yet")
+    if chosen != "plain":
+        reason = why_plain(step, dtype)
+        if reason is None:
+            return _fused(step, inputs, states, params, lengths, record)
+        if chosen == "fused":
+            raise InputError("backend", found=reason, expected="a step of pointwise operations", remedy='use "auto"')
+        _tell(step, reason)
+    return _plain(step, inputs, states, params, lengths, record)
+
+
+@torch.compiler.assume_constant_result
+def why_plain(step: Step, dtype: torch.dtype) -> str | None:
+    """Why a step can not be fused; None if it can."""
+    if (step.key, dtype) not in _refused:
+        try:
+            plan_key(step, dtype)
+            _refused[step.key, dtype] = ""
+        except NotPointwise as error:
+            _refused[step.key, dtype] = f"not pointwise: {error}"
+    return _refused[step.key, dtype] or None
+
+
+def _tell(step: Step, reason: str) -> None:
+    if step.key not in _told:
+        _told.add(step.key)
+        print(f"timecell: {step.name} runs as a plain Python loop over time (slow): {reason}", file=sys.stderr)
+
+
+def _fused(
+    step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None,
+    record: Sequence[str],
+) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
+    key = plan_key(step, inputs[0].dtype)
+    rows, steps, *shape = inputs[0].shape
+    x = [t.reshape(rows, steps, -1) for t in inputs]
+    s = [t.reshape(rows, -1) for t in states]
+    p = [q.expand(shape).reshape(1, -1) for q in params]
+    recorded = tuple(name in record for name in step.states)
+    if transforms_active() or (torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *s, *p))):
+        learn = tuple(transforms_active() or q.requires_grad for q in p)
+        saved = plan(key).saved(learn, recorded)
+        keep = tuple(name in saved or r for name, r in zip(step.states, recorded))
+        out: Sequence[Tensor] = Run.apply(key, learn, recorded, keep, _carry.get() == "full", lengths, *x, *s, *p)
+    else:
+        keep = recorded
+        out = torch.ops.timecell.loop(key, x, s, p, lengths, list(keep))
+    m = len(step.states)
+    trajectories = dict(zip([name for name, k in zip(step.states, keep) if k], out[1 + m :]))
+    courses = {name: _silence(trajectories[name][:, 1:], lengths).unflatten(2, shape) for name in record}
+    return out[0].reshape(inputs[0].shape), [f.reshape(rows, *shape) for f in out[1 : 1 + m]], courses
+
+
+def _plain(
+    step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None,
+    record: Sequence[str],
+) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
+    rows, steps, *shape = inputs[0].shape
+    cut = _carry.get() == "none"
+    params = [q.expand(shape) for q in params]
+    outputs: list[Tensor] = []
+    courses: dict[str, list[Tensor]] = {name: [] for name in record}
+    state = list(states)
+    for t, instant in enumerate(zip(*(x.unbind(1) for x in inputs))):  # unbind: indexing x[:, t] is quadratic backward
+        before = [s.detach() for s in state] if cut else state
+        y, *after = step.function(*instant, *before, *params)
+        if lengths is not None:
+            alive = (t < lengths).view(rows, *([1] * len(shape)))
+            y = torch.where(alive, y, torch.zeros_like(y))
+            after = [torch.where(alive, new, old) for new, old in zip(after, state)]
+        state = after
+        outputs.append(y)
+        for name in record:
+            courses[name].append(state[step.states.index(name)])
+    y_all = torch.stack(outputs, 1) if outputs else inputs[0].new_zeros(inputs[0].shape)
+    stacked = {
+        name: _silence(torch.stack(c, 1), lengths) if c else inputs[0].new_zeros(inputs[0].shape)
+        for name, c in courses.items()
+    }
+    return y_all, state, stacked
+
+
+def _silence(course: Tensor, lengths: Tensor | None) -> Tensor:
+    """Zero after each sample's end."""
+    if lengths is None:
+        return course
+    alive = torch.arange(course.shape[1], device=course.device) < lengths[:, None]
+    return course * alive.view(*alive.shape, *([1] * (course.ndim - 2)))
+
+
+class Traceable(Protocol):
+    """A cell that is one step function."""
+
+    @property
+    def instant(self) -> Step:
+        """The step."""
+
+
+def explain(cell: Step | Traceable, dtype: torch.dtype = torch.float32) -> str:
+    """How a cell runs: its grain and why, its operations, what the adjoint keeps, where the source lies."""
+    step = cell if isinstance(cell, Step) else cell.instant
+    reason = why_plain(step, dtype)
+    if reason is not None:
+        return f"{step.name}: plain grain (a Python loop over time), because {reason}"
+    this = plan(plan_key(step, dtype))
+    learn, recorded = (True,) * len(step.params), (False,) * len(step.states)
+    forward, adjoint = this.forward_program, this.adjoint_program(learn, recorded)
+    saved = this.saved(learn, recorded)
+    kept = [f"{n} [B, T, N]" for n in (*step.inputs, *step.states) if n in saved]
+    lines = [
+        f"{step.name}: unit grain, fused on the CPU in {str(dtype)[6:]}",
+        f"  an instant   ({', '.join(step.inputs)}; {', '.join(step.states)}; {', '.join(step.params)})"
+        f" -> (y; {', '.join(step.states)})",
+        f"  operations   {_operations(forward.source)} forward, {_operations(adjoint.source)} adjoint, a unit and step;"
+        f" {len(forward.hoisted)} and {len(adjoint.hoisted)} on parameters alone, outside the loop",
+        f"  the adjoint keeps {', '.join(kept) or 'nothing'}",
+        f"  forward      {cache.path_of(forward.source)}",
+        f"  adjoint      {cache.path_of(adjoint.source)}",
+    ]
+    return "\n".join(lines)
+
+
+def source(cell: Step | Traceable, dtype: torch.dtype = torch.float32) -> str:
+    """The emitted modules, forward and adjoint (all parameters learnt)."""
+    step = cell if isinstance(cell, Step) else cell.instant
+    reason = why_plain(step, dtype)
+    if reason is not None:
+        raise InputError("cell", found=reason, expected="a step of the unit grain", remedy="see explain(cell)")
+    this = plan(plan_key(step, dtype))
+    adjoint = this.adjoint_program((True,) * len(step.params), (False,) * len(step.states))
+    return this.forward_program.source + "\n\n" + adjoint.source
+
+
+def _operations(text: str) -> int:
+    body = text[text.index("for n in range") :].split("@njit")[0]
+    return sum(1 for line in body.splitlines() if " = " in line and "[n]" not in line)

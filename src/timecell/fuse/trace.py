@@ -1,0 +1,201 @@
+"""Trace one instant into a graph of pointwise operations, and derive its adjoint.
+
+A `Step` is a pure function of one instant, ``function(*x, *state, *params) -> (y, *next state)``. `trace` runs it on
+small tensors of one common shape under `make_fx`, removes mutations, decomposes to core operations, and does the
+same for ``torch.func.vjp`` of the step. What comes out are two plain `torch.fx` graphs whose every node stands in the
+table of `emit.py`, or an error that names the source line.
+
+All of torch's private tracing interface that timecell uses is in this file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sys
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from timecell.errors import TraceError
+
+SHAPE = (2, 3)  # two rows, three units: any mixing of either shows up as an operation that is not pointwise
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instant of a cell as a flat function, with the names of what goes in and out.
+
+    Attributes:
+        name: of the cell's class, for messages.
+        function: ``(*inputs, *states, *params) -> (y, *next states)``, all tensors of one shape.
+        inputs: names of the inputs at this instant.
+        states: names of what is carried to the next instant.
+        params: names of the parameters.
+        source: the function the user wrote, for error messages.
+        key: equal keys mean equal functions; the trace is made once per key.
+    """
+
+    name: str
+    function: Callable[..., tuple[Tensor, ...]]
+    inputs: tuple[str, ...]
+    states: tuple[str, ...]
+    params: tuple[str, ...]
+    source: Callable[..., Any]
+    key: Hashable
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of all arguments in order."""
+        return self.inputs + self.states + self.params
+
+
+def trace(step: Step, dtype: torch.dtype) -> fx.Graph:
+    """The step as a graph: placeholders are `step.arguments`, outputs (y, *next states)."""
+    return _graph(step, step.function, step.arguments, dtype)
+
+
+def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
+    """The vector-Jacobian product of the step as a graph.
+
+    Placeholders are `step.arguments`, then ``g_y`` and ``g_<state>`` (the blame of the output and of each next
+    state); outputs are the blame of every argument.
+    """
+    n = len(step.arguments)
+
+    def adjoint(*args: Tensor) -> tuple[Tensor, ...]:
+        _, pull = torch.func.vjp(step.function, *args[:n])
+        return pull(args[n:])
+
+    names = step.arguments + ("g_y",) + tuple(f"g_{s}" for s in step.states)
+    return _graph(step, adjoint, names, dtype)
+
+
+def _graph(step: Step, function: Callable[..., Any], names: tuple[str, ...], dtype: torch.dtype) -> fx.Graph:
+    from torch._decomp import core_aten_decompositions
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    generator = torch.Generator().manual_seed(0)
+    examples = [torch.rand(SHAPE, generator=generator, dtype=dtype) for _ in names]
+    try:
+        raw = make_fx(function)(*examples)
+        graph_module = make_fx(
+            torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations"),
+            decomposition_table=core_aten_decompositions(),
+        )(*examples)
+    except TraceError:
+        raise
+    except Exception as error:  # torch's own message is about its internals; say what the user wrote instead
+        _explain_failure(step, error)
+    graph = graph_module.graph
+    for node, name in zip(graph.find_nodes(op="placeholder"), names):
+        node.name = name
+    graph.eliminate_dead_code()
+    _refuse_hidden(step, graph)
+    return graph
+
+
+def operations(graph: fx.Graph) -> list[fx.Node]:
+    """The computing nodes of a graph, in order."""
+    return [n for n in graph.nodes if n.op == "call_function"]
+
+
+def results(graph: fx.Graph) -> tuple[fx.Node, ...]:
+    """What the graph returns."""
+    return tuple(next(iter(graph.find_nodes(op="output"))).args[0])
+
+
+def dtype_of(node: fx.Node) -> torch.dtype:
+    """Type of a node's value."""
+    return node.meta["val"].dtype
+
+
+def transforms_active() -> bool:
+    """True inside `torch.func` transforms (grad, vmap, ...), where ``requires_grad`` does not tell the truth."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+# --- errors that name the line -----------------------------------------------------------------------------------
+
+RANDOM = ("rand", "bernoulli", "normal", "dropout", "uniform", "exponential", "multinomial", "poisson")
+BRANCH = ("_local_scalar_dense", "is_nonzero", "item", "equal")
+
+
+def _refuse_hidden(step: Step, graph: fx.Graph) -> None:
+    """Constants captured from outside would go stale, random draws would repeat: neither may be in a step."""
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            raise TraceError(
+                locate(step, outside=True), found="a tensor that is not an argument of dynamics (a constant would be "
+                "frozen into the loop and get no gradient)", expected="only x, the state and the parameters",
+                remedy="use a Python number, or declare it with tc.param(...)",
+            )
+        if node.op == "call_function" and any(r in str(node.target) for r in RANDOM):
+            raise TraceError(
+                locate(step, RANDOM), found=f"the random operation {node.target}",
+                expected="a deterministic function of one instant",
+                remedy="pass the noise in as an input",
+            )
+
+
+def _explain_failure(step: Step, error: Exception) -> None:
+    if any(b in str(error) for b in (*BRANCH, "data-dependent")):
+        raise TraceError(
+            locate(step, BRANCH), found="a Python branch on the value of a tensor",
+            expected="the same operations at every instant",
+            remedy="write torch.where(condition, a, b) in place of if/else",
+        ) from None
+    raise TraceError(
+        locate(step), found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else error!r}",
+        expected="a step that runs on tensors of one shape and returns (y, state)",
+        remedy="run dynamics once by hand on small tensors and mend what it says",
+    ) from error
+
+
+class _Locator(TorchDispatchMode):
+    """Runs the step eagerly and remembers the user's source line of the first operation that matches."""
+
+    def __init__(self, source: Callable[..., Any], names: Iterable[str], outside: bool, known: list[Tensor]) -> None:
+        super().__init__()
+        self.code, self.names, self.outside = getattr(source, "__code__", None), tuple(names), outside
+        self.known = {id(t) for t in known}
+        self.alive: list[Any] = []
+        self.line: int | None = None
+        self.last: int | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code is not self.code:
+            frame = frame.f_back  # type: ignore[assignment]
+        here = frame.f_lineno if frame is not None else None
+        self.last = here or self.last
+        strange = self.outside and any(isinstance(a, Tensor) and id(a) not in self.known for a in args)
+        if self.line is None and (strange or any(n in str(func) for n in self.names)):
+            self.line = here
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else [out]:
+            self.alive.append(t)  # keep ids unique while we compare them
+            self.known.add(id(t)) if "lift" not in str(func) else None
+        return out
+
+
+def locate(step: Step, names: Iterable[str] = (), outside: bool = False) -> str:
+    """Where in the user's step function the first operation with one of these names stands: file, line, text."""
+    args = [torch.rand(SHAPE) for _ in step.arguments]
+    locator = _Locator(step.source, names, outside, args)
+    try:
+        with locator:
+            step.function(*args)
+    except Exception:
+        locator.line = locator.line or locator.last
+    where = f"{step.name}.{getattr(step.source, '__name__', 'dynamics')}"
+    if locator.code is None:
+        return where
+    file = inspect.getsourcefile(locator.code) or locator.code.co_filename
+    line = locator.line or locator.code.co_firstlineno
+    text = linecache.getline(file, line).strip()
+    return f"{where} (line {line} of {file.rsplit('/', 1)[-1]}: {text!r})"

@@ -1,0 +1,214 @@
+"""What a training run is made of: `Recipe`, its `Stage`s, and values that are annealed rather than trained.
+
+Everything that changes while a net trains (learning rates, annealed values, which stage it is) is a pure function of
+how much of a stage is done. So a checkpoint need not hold any of it, and a run that was killed goes on exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from timecell.cell import parameter_groups
+from timecell.errors import InputError, unknown_name
+
+UNDECAYED = ("delay", "neuron")
+"""Roles without weight decay: zero is no neutral value for a delay or a time constant."""
+
+
+def constant(done: float) -> float:
+    """The full rate throughout."""
+    return 1.0
+
+
+def cosine(done: float) -> float:
+    """Half a cosine, from the full rate down to zero."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def onecycle(done: float) -> float:
+    """Up from 1/25 of the rate during the first 30 %, then down to zero, both along a cosine (Smith & Topin, 2018)."""
+    if done < 0.3:
+        return 1 - (1 - 1 / 25) * cosine(done / 0.3)
+    return cosine((done - 0.3) / 0.7)
+
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine, "onecycle": onecycle}
+
+
+@dataclass(frozen=True)
+class Anneal:
+    """A value that moves geometrically from `start` to `end` during the first part of a stage and then stays.
+
+    Attributes:
+        attribute: its name; it is set on every submodule that has it. "path.name" looks only below that path.
+        start: value at the beginning of the stage.
+        end: value once `share` of the stage is done.
+        share: how much of the stage it takes, in (0, 1].
+
+    Example:
+        >>> sigma = Anneal("sigma", start=8.0, end=0.5, share=0.5)
+        >>> [sigma.value(done) for done in (0.0, 0.25, 0.5, 1.0)]
+        [8.0, 2.0, 0.5, 0.5]
+    """
+
+    attribute: str
+    start: float
+    end: float
+    share: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end", "share"):
+            _positive(f"Anneal({name})", getattr(self, name), at_most=1.0 if name == "share" else math.inf)
+
+    def value(self, done: float) -> float:
+        """The value when this fraction of the stage is done."""
+        return self.start * (self.end / self.start) ** min(done / self.share, 1.0)
+
+    def set(self, net: nn.Module, done: float) -> None:
+        """Give every submodule its value."""
+        name = self.attribute.rpartition(".")[2]
+        for module in _having(net, self.attribute, "Anneal(attribute)"):
+            current = getattr(module, name)
+            if isinstance(current, Tensor):
+                current.fill_(self.value(done))
+            else:
+                setattr(module, name, self.value(done))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with an AdamW of its own.
+
+    Attributes:
+        share: how much of the updates it takes, relative to the other stages.
+        lr: highest learning rate of the weights.
+        rates: role of a parameter -> its learning rate as a multiple of `lr` (roles that are absent: 1).
+        weight_decay: decoupled decay per unit of learning rate; delays and neuron constants have none.
+        schedule: course of the learning rate: "cosine", "constant" or "onecycle".
+        clip: largest norm of the whole gradient; None = no limit.
+        prepare: name of a method called when the stage begins, on every submodule that has it, e.g. "harden".
+        anneal: values that change without being trained.
+    """
+
+    share: float = 1.0
+    lr: float = 3e-3
+    rates: Mapping[str, float] = field(default_factory=dict)
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    clip: float | None = 1.0
+    prepare: str | None = None
+    anneal: tuple[Anneal, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("Stage(schedule)", self.schedule, SCHEDULES)
+        _positive("Stage(share)", self.share)
+        _positive("Stage(lr)", self.lr)
+        if self.clip is not None:
+            _positive("Stage(clip)", self.clip)
+
+    def begin(self, net: nn.Module) -> None:
+        """Prepare the net and give annealed values their first value."""
+        if self.prepare is not None:
+            for module in _having(net, self.prepare, "Stage(prepare)"):
+                getattr(module, self.prepare)()
+        self.set_annealed(net, 0.0)
+
+    def set_annealed(self, net: nn.Module, done: float) -> None:
+        """Give annealed values what they are when this fraction of the stage is done."""
+        for anneal in self.anneal:
+            anneal.set(net, done)
+
+    def settled(self, done: float) -> bool:
+        """True once no annealed value moves any more: from here on the net is what it will be in use."""
+        return all(done >= anneal.share for anneal in self.anneal)
+
+    def groups(self, net: nn.Module) -> list[dict[str, Any]]:
+        """AdamW's parameter groups by role; "peak" is a group's highest rate."""
+        roles = parameter_groups(net)
+        for role in self.rates:
+            if role not in (known := {"weight", *UNDECAYED, *roles}):
+                raise unknown_name("Stage(rates)", role, known)
+        return [
+            {
+                "params": parameters,
+                "peak": self.lr * self.rates.get(role, 1.0),
+                "weight_decay": 0.0 if role in UNDECAYED else self.weight_decay,
+            }
+            for role, parameters in roles.items()
+        ]
+
+    def rate(self, done: float) -> float:
+        """The learning rate, as a fraction of the highest, when this fraction of the stage is done."""
+        return SCHEDULES[self.schedule](done)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained, whatever it is.
+
+    Only weights of the last stage, once its annealed values have settled, are candidates for the final net: earlier
+    ones belong to a net that is not the one in use (blurred delays, soft thresholds).
+
+    Attributes:
+        stages: one after the other, each starting from the weights of the one before.
+        batch: samples in one update at most; an epoch is cut into batches of nearly equal size.
+        patience: candidates in a row that may be worse than the best before training stops; None = never.
+        validate_every: updates between validations; None = once an epoch.
+
+    Example:
+        >>> Recipe((Stage(share=3), Stage(share=1, prepare="harden"))).ends(200)
+        (150, 200)
+    """
+
+    stages: tuple[Stage, ...] = (Stage(),)
+    batch: int = 64
+    patience: int | None = None
+    validate_every: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError("Recipe(stages)", found="none", expected="at least one stage", remedy="pass (Stage(),)")
+        for name in ("batch", "patience", "validate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"Recipe({name})", found=value, expected="at least 1", remedy="choose a larger number")
+
+    def ends(self, updates: int) -> tuple[int, ...]:
+        """The update at which each stage ends, out of so many in all."""
+        whole = sum(stage.share for stage in self.stages)
+        shares = [sum(stage.share for stage in self.stages[: i + 1]) / whole for i in range(len(self.stages))]
+        return tuple(round(updates * share) for share in shares)
+
+    def finish(self, net: nn.Module, begun: int = 0) -> None:
+        """Make a net what it is at the end of the recipe, weights aside, when so many stages have begun already."""
+        for stage in self.stages[begun:]:
+            stage.begin(net)
+        for stage in self.stages:
+            stage.set_annealed(net, 1.0)
+
+
+def _having(net: nn.Module, attribute: str, place: str) -> list[nn.Module]:
+    """The submodules that have this attribute; ``path.name`` looks below the path only."""
+    path, _, name = attribute.rpartition(".")
+    try:
+        found = [m for m in net.get_submodule(path).modules() if hasattr(m, name)]
+    except AttributeError:
+        found = []
+    if not found:
+        raise InputError(
+            place, found=repr(attribute), expected=f"an attribute of the net or of a module in it ({type(net).__name__})",
+            remedy="check the name, or leave it out for this net",
+        )  # fmt: skip
+    return found
+
+
+def _positive(place: str, value: float, at_most: float = math.inf) -> None:
+    if not 0 < value <= at_most or math.isinf(value):
+        upto = "" if math.isinf(at_most) else f", at most {at_most:g}"
+        raise InputError(place, found=value, expected=f"a number above zero{upto}", remedy="choose such a number")

@@ -1,0 +1,171 @@
+"""`Classify`: which of K classes is a sequence?
+
+A network answers at every step; a *readout* makes one answer of them. `last` and `every` are sums over steps, so any
+credit rule can train them slice by slice; `mean`, `max` and `softmax_sum` are one loss of all steps and say so in
+`needs_whole`. Padding has no part in any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from timecell.data.containers import Batch, Data, Sequences, Series
+from timecell.data.splits import by_sample
+from timecell.errors import InputError, unknown_name
+from timecell.system import Readout, Scores, Splits, System
+from timecell.tasks import metrics
+from timecell.tasks.classifiers import Majority, RandomConvolutions, SummaryLogistic
+from timecell.tasks.predictions import ClassScores
+from timecell.tasks.readout import last, lengths, span, valid
+from timecell.tasks.truth import labelled, labels
+
+
+@dataclass(frozen=True)
+class Classify:
+    """One class for each sequence.
+
+    The readouts of outputs y [B, T, K] over a sample's own steps:
+
+    - `last`, `mean`, `max`: y at the last step, its mean, its largest value are the logits;
+    - `softmax_sum`: the sum of softmax(y_t) is used as logits (Hammouamri et al. 2023, arXiv:2306.17670);
+    - `every`: the mean over steps of each step's cross-entropy; the answer is the mean of softmax(y_t).
+
+    Attributes:
+        readout: how one answer is made of all steps.
+        label_smoothing: share of the target that is spread over all classes, in [0, 1).
+        bins: of confidence, in the expected calibration error.
+
+    Raises:
+        InputError: an attribute is out of its range.
+
+    Example:
+        >>> batch = Batch(torch.zeros(2, 3, 1), target=torch.tensor([0, 1]), lengths=torch.tensor([1, 3]))
+        >>> y = torch.zeros(2, 3, 4)
+        >>> task = Classify("last")
+        >>> whole = task.loss(y, batch, slice(0, 3))
+        >>> parts = task.loss(y[:, :1], batch, slice(0, 1)) + task.loss(y[:, 1:], batch, slice(1, 3))
+        >>> round(whole.item(), 4), round(parts.item(), 4)
+        (1.3863, 1.3863)
+        >>> Classify("mean").needs_whole
+        'the mean readout is one loss of all steps'
+    """
+
+    readout: Readout = "softmax_sum"
+    label_smoothing: float = 0.0
+    bins: int = 15
+
+    name: ClassVar[str] = "classify"
+
+    def __post_init__(self) -> None:
+        if self.readout not in get_args(Readout):
+            raise unknown_name("readout", self.readout, get_args(Readout))
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError("label_smoothing", found=self.label_smoothing, expected="0 <= it < 1", remedy="try 0.1")
+        if self.bins < 1:
+            raise InputError("bins", found=self.bins, expected="at least 1", remedy="try 15")
+
+    @property
+    def needs_whole(self) -> str | None:
+        """Why the loss needs all steps at once; None for `last` and `every`."""
+        if self.readout in ("last", "every"):
+            return None
+        return f"the {self.readout} readout is one loss of all steps"
+
+    def split(self, data: Sequences | Series, seed: int = 0) -> Splits:
+        """65 % to train, 15 % to validate, 20 % to test; groups stay together, a split that the data bring is kept.
+
+        Raises:
+            InputError: the data are not labelled sequences, or are too few.
+        """
+        return by_sample(labelled(data), seed=seed)
+
+    def score(self, prediction: ClassScores, data: Data) -> Scores:
+        """Accuracy ranks; the items are 1 where a sample is right, else 0.
+
+        Raises:
+            InputError: the data have no labels, other classes, or another number of samples.
+        """
+        truth = labels(data)
+        if (len(prediction.probabilities), prediction.classes) != (len(truth), data.schema.classes):
+            raise InputError(
+                "prediction", found=f"{len(prediction.probabilities)} rows for the classes {prediction.classes}",
+                expected=f"{len(truth)} rows for {data.schema.classes}", remedy="predict the data that are scored",
+            )
+        correct = (prediction.predicted == truth).astype(float)
+        return Scores(metrics.classification(prediction, truth, self.bins), "accuracy", True, correct)
+
+    def baselines(self) -> list[System]:
+        """The most frequent class, logistic regression on summaries, random convolutions."""
+        return [Majority(), SummaryLogistic(), RandomConvolutions()]
+
+    def outputs(self, data: Data) -> int:
+        """One unit a class."""
+        return len(labelled(data).schema.classes or ())
+
+    def loss(self, y: Float[Tensor, "B t K"], batch: Batch, steps: slice) -> Float[Tensor, ""]:
+        """Mean over samples of the cross-entropy [nats] that these steps contribute.
+
+        Args:
+            y: outputs of the network at these steps.
+            batch: the whole padded batch, with targets.
+            steps: which of its steps y holds.
+
+        Raises:
+            InputError: there are no labels; y does not fit the slice; the readout needs all steps and gets a slice.
+        """
+        if batch.target is None:
+            raise InputError("batch.target", found="no labels", expected="[B] class indices", remedy="pass labelled data")
+        inside = span(y, batch, steps)
+        cross_entropy = partial(F.cross_entropy, label_smoothing=self.label_smoothing)
+        if self.readout == "last":
+            ending, here = last(y, batch, inside)
+            return cross_entropy(ending, batch.target[here], reduction="sum") / len(batch)
+        if self.readout == "every":
+            target = batch.target[:, None].expand(y.shape[:2])
+            each = cross_entropy(y.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+            own = torch.where(valid(batch, inside), each, 0.0)
+            return (own.sum(dim=1) / lengths(batch)).mean()
+        self._require_all(inside, batch)
+        return cross_entropy(self._logits(y, batch), batch.target)
+
+    def scores_from_outputs(self, y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B K"]:
+        """Class probabilities from the outputs of all steps."""
+        inside = span(y, batch, slice(None))
+        if self.readout == "last":
+            return last(y, batch, inside)[0].softmax(dim=1)
+        if self.readout == "every":
+            return _sum_of_softmax(y, batch) / lengths(batch)[:, None]
+        return self._logits(y, batch).softmax(dim=1)
+
+    def prediction(self, answers: Float[Tensor, "N K"], data: Data) -> ClassScores:
+        """The probabilities of all samples with the names of their classes."""
+        return ClassScores(answers.detach().cpu().double().numpy(), data.schema.classes or ())
+
+    def _logits(self, y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B K"]:
+        if self.readout == "softmax_sum":
+            return _sum_of_softmax(y, batch)
+        own = valid(batch, range(y.shape[1]))[:, :, None]
+        if self.readout == "max":
+            return y.masked_fill(~own, -torch.inf).amax(dim=1)
+        return y.masked_fill(~own, 0).sum(dim=1) / lengths(batch)[:, None]
+
+    def _require_all(self, inside: range, batch: Batch) -> None:
+        T = batch.x.shape[1]
+        if len(inside) != T:
+            raise InputError(
+                "steps", found=f"{inside.start} to {inside.stop} of {T}",
+                expected=f"all steps, since {self.needs_whole}", remedy='use the readout "last" or "every"',
+            )
+
+
+def _sum_of_softmax(y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B K"]:
+    """Sum over a sample's own steps of softmax(y_t)."""
+    own = valid(batch, range(y.shape[1]))[:, :, None]
+    return y.softmax(dim=2).masked_fill(~own, 0).sum(dim=1)

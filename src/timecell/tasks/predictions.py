@@ -1,0 +1,117 @@
+"""What a fitted system answers: one frozen type a task.
+
+An answer that is not one (a NaN, rows that do not sum to one, quantiles that do not fit their levels) is refused here,
+once, so that no metric has to ask again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from timecell.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Class probabilities.
+
+    Attributes:
+        probabilities: [N, K] rows sum to one.
+        classes: names of the K classes.
+
+    Raises:
+        InputError: a shape is wrong, or a row is no distribution.
+
+    Example:
+        >>> ClassScores(np.array([[0.2, 0.8]]), ("rest", "move")).predicted
+        array([1])
+    """
+
+    probabilities: Float[np.ndarray, "N K"]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        p = self.probabilities
+        if p.ndim != 2 or p.shape[1] != len(self.classes):
+            raise InputError(
+                "probabilities", found=f"shape {p.shape}", expected=f"[N, {len(self.classes)}], one column a class",
+                remedy="give every class a column",
+            )
+        wrong = ~(np.all(p >= 0, axis=1) & np.isclose(p.sum(axis=1), 1, atol=1e-4))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"probabilities[{row}]", found=p[row].tolist(), expected="non-negative numbers that sum to one",
+                remedy="a NaN means that the fit has diverged: lower the learning rate; else normalise the row",
+            )
+
+    @property
+    def predicted(self) -> Int[np.ndarray, "N"]:
+        """[N] index of the most probable class."""
+        return self.probabilities.argmax(axis=1)
+
+    def arrays(self) -> dict[str, Any]:
+        """`probabilities` and `classes`."""
+        return {"probabilities": self.probabilities, "classes": np.array(self.classes)}
+
+
+@dataclass(frozen=True)
+class Forecasted:
+    """Future values, in the units of the data.
+
+    Attributes:
+        values: [N, H, C] point forecasts.
+        quantiles: [N, H, C, Q] one value for each of `levels`, or None.
+        levels: increasing probabilities, e.g. (0.1, 0.5, 0.9).
+
+    Raises:
+        InputError: a shape is wrong, a value is not finite, or the levels do not increase within (0, 1).
+
+    Example:
+        >>> Forecasted(np.zeros((5, 24, 1))).widened(np.array([[[-1.0, 1.0]]]), (0.1, 0.9)).quantiles.shape
+        (5, 24, 1, 2)
+    """
+
+    values: Float[np.ndarray, "N H C"]
+    quantiles: Float[np.ndarray, "N H C Q"] | None = None
+    levels: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3:
+            raise InputError(
+                "values", found=f"shape {self.values.shape}", expected="[N, H, C]",
+                remedy="give windows, horizon and channels an axis each",
+            )
+        bounds = (0.0, *self.levels, 1.0)
+        if not all(a < b for a, b in zip(bounds, bounds[1:])):
+            raise InputError(
+                "levels", found=self.levels, expected="probabilities that increase within (0, 1)",
+                remedy="sort them and leave out 0 and 1",
+            )
+        shape = None if self.quantiles is None else self.quantiles.shape
+        if shape != ((*self.values.shape, len(self.levels)) if self.levels else None):
+            raise InputError(
+                "quantiles", found=f"shape {shape} for {len(self.levels)} levels",
+                expected="[N, H, C, Q] with one of Q for each level, or None without levels", remedy="match the two",
+            )
+        for name, array in (("values", self.values), ("quantiles", self.quantiles)):
+            if array is not None and not np.isfinite(array).all():
+                at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+                raise InputError(
+                    f"{name}{list(at)}", found=array[at], expected="a finite forecast",
+                    remedy="the fit has diverged, or its input held a NaN: lower the learning rate, check the input",
+                )
+
+    def widened(self, offsets: Float[np.ndarray, "#H #C Q"], levels: tuple[float, ...]) -> Forecasted:
+        """The same point forecasts with quantiles around them; offsets come from `residual_quantiles`."""
+        return Forecasted(self.values, self.values[..., None] + offsets, levels)
+
+    def arrays(self) -> dict[str, Any]:
+        """`values`, and `quantiles` with their `levels` where there are any."""
+        if self.quantiles is None:
+            return {"values": self.values}
+        return {"values": self.values, "quantiles": self.quantiles, "levels": np.array(self.levels)}

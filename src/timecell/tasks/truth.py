@@ -1,0 +1,130 @@
+"""The answers that data hold: labels of sequences; past, future and natural scale of windows."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from timecell.data.containers import Data, Sequences, Windows, fill_forward
+from timecell.errors import InputError
+
+
+def labelled(data: object) -> Sequences:
+    """The same data, known to be sequences with a class each.
+
+    Raises:
+        InputError: there are no labels, a label is no class, there are fewer than two classes, a sample has no steps
+            or holds a value that is not finite.
+    """
+    if not isinstance(data, Sequences):
+        raise InputError(
+            "data", found=type(data).__name__, expected="labelled Sequences", remedy="a series is for the task Forecast"
+        )
+    classes = data.schema.classes
+    if data.target is None or classes is None:
+        raise InputError(
+            "data.target", found="no labels", expected="a class for each sample",
+            remedy="name the label column or array when loading, or pass target= to Sequences.of",
+        )
+    if len(classes) < 2:
+        raise InputError(
+            "data.schema.classes", found=f"one class, {classes[0]!r}" if classes else "none", expected="at least two",
+            remedy="check which column is the label",
+        )
+    outside = (data.target < 0) | (data.target >= len(classes))
+    if outside.any():
+        i = int(np.argmax(outside))
+        raise InputError(
+            f"data.target[{i}]", found=int(data.target[i]), expected=f"a class index from 0 to {len(classes) - 1}",
+            remedy="leave samples without a label out",
+        )
+    if not data.lengths.all():
+        raise InputError(
+            f"data[{int(np.argmin(data.lengths))}]", found="no steps", expected="at least one", remedy="leave it out"
+        )
+    finite = np.isfinite(data.values).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        sample = int(np.searchsorted(data.offsets, row, side="right")) - 1
+        raise InputError(
+            f"data[{sample}], step {row - int(data.offsets[sample])}", found=data.values[row].tolist(),
+            expected="finite values", remedy="fill gaps or leave the sample out",
+        )
+    return data
+
+
+def labels(data: Data) -> Int[np.ndarray, "N"]:
+    """[N] class index of each sample; errors as in `labelled`."""
+    target = labelled(data).target
+    assert target is not None
+    return target
+
+
+def windowed(data: object) -> Windows:
+    """The same data, known to be windows of a series.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if not isinstance(data, Windows):
+        raise InputError(
+            "data", found=type(data).__name__, expected="Windows of a series",
+            remedy="cut the series with Forecast(...).split or Forecast(...).windows",
+        )
+    return data
+
+
+def target_channels(data: Windows) -> list[int]:
+    """Numbers of the channels to forecast."""
+    return list(range(data.series.values.shape[1]) if data.targets is None else data.targets)
+
+
+def past(data: Windows) -> Float[np.ndarray, "N L C"]:
+    """Inputs of all windows in double precision, gaps filled as in `Windows.batch`.
+
+    Example:
+        >>> from timecell.data.containers import Schema, Series
+        >>> series = Series(np.arange(6.0)[:, None], Schema("series", ("x",)))
+        >>> windows = Windows(series, history=3, horizon=2, starts=np.array([0, 1]))
+        >>> past(windows)[:, :, 0].tolist(), future(windows)[:, :, 0].tolist()
+        ([[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]], [[3.0, 4.0], [4.0, 5.0]])
+    """
+    return fill_forward(data.series.values[data.starts[:, None] + np.arange(data.history)])
+
+
+def future(data: Windows) -> Float[np.ndarray, "N H K"]:
+    """Targets of all windows in double precision; NaN where not observed."""
+    at = data.starts[:, None] + data.history + np.arange(data.horizon)
+    return data.series.values[:, target_channels(data)][at]
+
+
+def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
+    """Mean absolute error of the seasonal naive forecast on all that lies before the first target (Hyndman, Koehler 2006).
+
+    A season is `schema.period` steps, or one step where that is unknown; one step as well in a channel that repeats
+    exactly or was not seen for a whole season. NaN for a channel that never changes: it has no scale.
+
+    Raises:
+        InputError: no target channel ever changes.
+
+    Example:
+        >>> from timecell.data.containers import Schema, Series
+        >>> series = Series(np.array([[0.0], [2.0], [4.0], [6.0], [8.0]]), Schema("series", ("x",)))
+        >>> naive_scale(Windows(series, history=3, horizon=1, starts=np.array([0, 1]))).tolist()
+        [2.0]
+    """
+    known = data.series.values[: int(data.starts.min()) + data.history, target_channels(data)]
+    scale = np.full(known.shape[1], np.nan)
+    for lag in (data.schema.period or 1, 1):
+        change = np.abs(known[lag:] - known[:-lag])
+        seen = ~np.isnan(change)
+        mean = np.where(seen, change, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        rounding = 1e-9 * np.nanmax(np.abs(known), axis=0, initial=0)
+        scale = np.where(np.isnan(scale) & (mean > rounding), mean, scale)
+    if np.isnan(scale).all():
+        names = ", ".join(data.schema.channels[c] for c in target_channels(data))
+        raise InputError(
+            "data", found=f"no change in {names} before step {len(known)}", expected="values that vary over time",
+            remedy="forecast another channel, or pass a longer series",
+        )
+    return scale
