@@ -13,6 +13,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, get_type_hints
 
@@ -272,6 +273,10 @@ class Neuron(Cell):
             self.__dict__[n] = value
         for n, q in self.params.items():
             self._declare(q, values.get(n, q.default), n in learnt)
+        self.instant  # noqa: B018 (made now, so that torch.compile finds it made)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "instant"}  # made anew where it is unpickled
 
     def _declare(self, q: Param, given: Any, learnt: bool) -> None:
         value = torch.as_tensor(given, dtype=torch.get_default_dtype()).detach().clone()
@@ -289,7 +294,7 @@ class Neuron(Cell):
         else:
             self.register_buffer(f"{q.name}_value", value)
 
-    @property
+    @cached_property
     def instant(self) -> fuse.Step:
         """This neuron's step as the engine sees it: flat, with names, options filled in."""
         cls, chosen = type(self), {n: getattr(self, n) for n in self.options}
@@ -327,7 +332,7 @@ class Neuron(Cell):
                 f"{name}(state)", found=found, expected=f"{', '.join(self.states)} of shape {[x.shape[0], *x.shape[2:]]}",
                 remedy="pass the state this cell returned for a batch of this size, or None to start anew",
             )  # fmt: skip
-        wanted = _recording.get().get(self)
+        wanted = None if torch.compiler.is_compiling() else _recording.get().get(self)
         values = [q.value(self).to(wide.dtype) for q in self.params.values()]
         record = tuple(s for s in self.states if wanted is not None and s in wanted.fields)
         y, after, courses = fuse.run(self.instant, [wide], list(state), values, lengths, record)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from timecell.compare.results import plain
 from timecell.compare.settings import Settings
@@ -174,13 +174,11 @@ def run_all(
                 store.save(keys[at], {k: v for k, v in vars(outcome).items() if k != "arrays"}, outcome.arrays)
             outcomes[at] = outcome
             finished(todo[at], outcome)
-    except TerminatedWorkerError as e:
+    except BrokenProcessPool as e:
         raise TimecellError(
-            "compare",
-            found="a worker process killed from outside",
-            expected="all to live",
+            "compare", found="a worker process killed from outside", expected="all to live",
             remedy="memory is the usual reason: run fewer jobs at a time, e.g. jobs=1",
-        ) from e
+        ) from e  # fmt: skip
     return {name: [(job, outcomes[name, n]) for n, job in enumerate(some)] for name, some in jobs.items()}
 
 
@@ -202,5 +200,5 @@ def one_thread() -> Iterator[None]:
 def thinned(arrays: Mapping[str, np.ndarray], items: int) -> dict[str, np.ndarray]:
     """All arrays, or every k-th item of them where all would be more than `KEPT_BYTES`; "item" says which."""
     every = max(1, -(-sum(a.nbytes for a in arrays.values()) // KEPT_BYTES))
-    kept = {name: a[::every] if len(a) == items else a for name, a in arrays.items()}
+    kept = {name: a[::every] if a.shape[:1] == (items,) else a for name, a in arrays.items()}
     return kept | {"item": np.arange(0, items, every)}

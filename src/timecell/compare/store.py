@@ -21,10 +21,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
-from joblib.externals import cloudpickle
 
 from timecell.data.containers import fingerprint
+from timecell.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Store:
         """A job's record and arrays; None if it is not finished, or if its files are damaged and it must run again."""
         try:
             record = json.loads((self.folder / f"{key}.json").read_bytes())
-            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as arrays:
-                return record, dict(arrays)
+            packed = io.BytesIO((self.folder / f"{key}.npz").read_bytes())
+            return record, dict(np.load(packed, allow_pickle=False))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -74,7 +75,11 @@ def key(*parts: object) -> str:
 
 
 def identity(value: Any) -> Any:
-    """A value as JSON that tells it from all others: functions and classes by source, others by content."""
+    """A value as JSON that tells it from all others: functions and classes by source, others by content.
+
+    Raises:
+        InputError: an object has no content to hash.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
@@ -92,7 +97,14 @@ def identity(value: Any) -> Any:
         return source(value)
     if is_dataclass(value):
         return [source(type(value)), {f.name: identity(getattr(value, f.name)) for f in fields(value)}]
-    return [source(type(value)), hashlib.sha256(cloudpickle.dumps(value)).hexdigest()]
+    try:
+        return [source(type(value)), joblib.hash(value)]
+    except Exception as e:
+        raise InputError(
+            "systems", found=f"a {type(value).__name__} that has no fixed content ({e})",
+            expected="frozen dataclasses of numbers, names, arrays and functions, so that their jobs can be kept",
+            remedy="make it one, or compare without `out`",
+        ) from e  # fmt: skip
 
 
 def source(thing: Any) -> list[str]:

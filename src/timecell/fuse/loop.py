@@ -62,6 +62,11 @@ def carry(mode: Literal["full", "none"]) -> Iterator[None]:
         _carry.reset(token)
 
 
+@torch.compiler.assume_constant_result
+def _settings() -> tuple[str, str]:
+    return _backend.get(), _carry.get()
+
+
 def run(
     step: Step,
     inputs: Sequence[Tensor],
@@ -83,7 +88,7 @@ def run(
     Returns:
         (outputs [B, T, ...], last states [B, ...], {state: its course [B, T, ...]}).
     """
-    chosen = _backend.get()
+    chosen, reach = _settings()
     dtype = inputs[0].dtype
     if inputs[0].device.type != "cpu" and chosen == "auto":
         chosen = "plain"
@@ -91,11 +96,11 @@ def run(
     if chosen != "plain":
         reason = why_plain(step, dtype)
         if reason is None:
-            return _fused(step, inputs, states, params, lengths, record)
+            return _fused(step, inputs, states, params, lengths, record, reach)
         if chosen == "fused":
             raise InputError("backend", found=reason, expected="a step of pointwise operations", remedy='use "auto"')
         _tell(step, reason)
-    return _plain(step, inputs, states, params, lengths, record)
+    return _plain(step, inputs, states, params, lengths, record, reach)
 
 
 @torch.compiler.assume_constant_result
@@ -118,7 +123,7 @@ def _tell(step: Step, reason: str) -> None:
 
 def _fused(
     step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None,
-    record: Sequence[str],
+    record: Sequence[str], reach: str,
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
     key = plan_key(step, inputs[0].dtype)
     rows, steps, *shape = inputs[0].shape
@@ -130,7 +135,7 @@ def _fused(
         learn = tuple(transforms_active() or q.requires_grad for q in p)
         saved = plan(key).saved(learn, recorded)
         keep = tuple(name in saved or r for name, r in zip(step.states, recorded))
-        out: Sequence[Tensor] = Run.apply(key, learn, recorded, keep, _carry.get() == "full", lengths, *x, *s, *p)
+        out: Sequence[Tensor] = Run.apply(key, learn, recorded, keep, reach == "full", lengths, *x, *s, *p)
     else:
         keep = recorded
         out = torch.ops.timecell.loop(key, x, s, p, lengths, list(keep))
@@ -142,10 +147,10 @@ def _fused(
 
 def _plain(
     step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None,
-    record: Sequence[str],
+    record: Sequence[str], reach: str,
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
     rows, steps, *shape = inputs[0].shape
-    cut = _carry.get() == "none"
+    cut = reach == "none"
     params = [q.expand(shape) for q in params]
     outputs: list[Tensor] = []
     courses: dict[str, list[Tensor]] = {name: [] for name in record}

@@ -231,7 +231,9 @@ class Run(torch.autograd.Function):
             if r:  # row t + 1 of a trajectory is the state after step t; row 0, the given state, was never handed out
                 g = blame_of[name]
                 traces.append(g[:, 1:] if g is not None else ctx.like.new_zeros(rows, steps, units))
-        blame = Back.apply(key, learn, recorded, carry, lengths, (n_x, n_s, len(p), m), *x, *s, *p, g_y, *g_s, *traces)
+        # torch.compile refuses second derivatives by itself, and cannot look into a function inside a backward
+        adjoint = Back.forward if torch.compiler.is_compiling() else Back.apply
+        blame = adjoint(key, learn, recorded, carry, lengths, n_x, n_s, len(p), m, *x, *s, *p, g_y, *g_s, *traces)
         n = len(step.inputs)
         learnt = iter(blame[n + m :])
         g_p = [None if not need else _sum_rows(next(learnt), q) for need, q in zip(learn, p)]
@@ -244,30 +246,19 @@ class Run(torch.autograd.Function):
         out = Run.apply(*settings, lengths, *folded)
         return _unfold(info.batch_size, out)
 
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise InputError(
-            "forward-mode derivatives", found="a jvp through a fused loop", expected="reverse mode",
-            remedy='run the net under timecell.fuse.backend("plain")',
-        )  # fmt: skip
-
 
 class Back(torch.autograd.Function):
     """The adjoint loop; differentiating it once more is an error, not a wrong answer."""
 
     @staticmethod
     def forward(
-        key: str, learn: Flags, recorded: Flags, carry: bool, lengths: Tensor | None, counts: tuple[int, int, int, int],
+        key: str, learn: Flags, recorded: Flags, carry: bool, lengths: Tensor | None, n_x: int, n_s: int, n_p: int, m: int,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        n_x, n_s, n_p, m = counts
-        cuts = np.cumsum([n_x, n_s, n_p, 1, m])
-        x, s, p, (g_y,), g_s, traces = (
-            list(tensors[a:b]) for a, b in zip([0, *cuts], [*cuts, len(tensors)])
-        )  # fmt: skip
+        x, s, p, g_y, g_s, traces = _cut(tensors, n_x, n_s, n_p, 1, m)
         return tuple(
             torch.ops.timecell.loop_adjoint(
-                key, x, s, p, lengths, g_y, g_s, traces, list(learn), list(recorded), carry
+                key, x, s, p, lengths, g_y[0], g_s, traces, list(learn), list(recorded), carry
             )
         )
 
@@ -281,10 +272,19 @@ class Back(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        settings, lengths, counts, tensors = args[:4], args[4], args[5], args[6:]
-        lengths, folded = _fold(info.batch_size, lengths, in_dims[4], tensors, in_dims[6:])
-        out = Back.apply(*settings, lengths, counts, *folded)
+        settings, lengths, counts, tensors = args[:4], args[4], args[5:9], args[9:]
+        lengths, folded = _fold(info.batch_size, lengths, in_dims[4], tensors, in_dims[9:])
+        out = Back.apply(*settings, lengths, *counts, *folded)
         return _unfold(info.batch_size, out)
+
+
+def _cut(tensors: Sequence[Tensor], *sizes: int) -> list[list[Tensor]]:
+    """Consecutive pieces of these sizes, and the rest."""
+    pieces, start = [], 0
+    for size in (*sizes, len(tensors) - sum(sizes)):
+        pieces.append(list(tensors[start : start + size]))
+        start += size
+    return pieces
 
 
 def _sum_rows(blame: Tensor, param: Tensor) -> Tensor:

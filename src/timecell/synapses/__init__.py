@@ -1,0 +1,5 @@
+"""What connects units."""
+
+from timecell.synapses.delayed import Delayed
+
+__all__ = ["Delayed"]

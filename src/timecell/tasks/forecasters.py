@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -229,7 +229,7 @@ def inputs(
 
     The last value of each channel, how the lags before it differ from it, and the phase of the season.
     """
-    recent = past(replace(windows, starts=windows.starts + windows.history - lags, history=lags))
+    recent = np.concatenate([past(windows.select(i))[:, -lags:] for i in _chunks(len(windows))])
     last = recent[:, -1]
     earlier = (recent[:, :-1] - last[:, None]).reshape(len(recent), -1)
     x = np.concatenate([last, earlier, _phase_features(period, _origins(windows, step))], axis=1)
