@@ -61,6 +61,11 @@ class Cell(nn.Module):
         """The state before the first step, in the type and on the device of `like`; None means "make it when needed"."""
         return None
 
+    @classmethod
+    def example(cls) -> Cell:
+        """A small instance that takes inputs [B, T, 4], for the checks of `timecell.testing`."""
+        return cls(4)  # type: ignore[call-arg]
+
 
 def parameter_groups(net: nn.Module) -> dict[str, list[nn.Parameter]]:
     """The trainable parameters of a net by role: "weight", "neuron", "delay", ...

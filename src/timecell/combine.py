@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from timecell.cell import Cell, Neuron, check_sequence
 from timecell.errors import InputError
-from timecell.state import StateTree, map_state
+from timecell.state import State, StateTree, map_state
 
 MIXES_TIME: dict[type[nn.Module], str] = {
     nn.RNNBase: "a Cell with the same equations, e.g. timecell.GRU",
@@ -48,7 +48,17 @@ class Instant(Cell):
     """A plain module applied to every instant on its own; containers make these, users rarely do.
 
     Shapes: x [B, T, ...] -> [B, T, ...]; no state.
+
+    Example:
+        >>> y, state = Instant(nn.Linear(3, 4))(torch.ones(2, 5, 3))
+        >>> tuple(y.shape), state
+        ((2, 5, 4), None)
     """
+
+    @classmethod
+    def example(cls) -> Instant:
+        """For the checks."""
+        return cls(nn.Linear(4, 3))
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -58,6 +68,7 @@ class Instant(Cell):
         self, x: Float[Tensor, "B T ..."], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
     ) -> tuple[Float[Tensor, "B T ..."], StateTree]:
         """The module on [B*T, ...]; with lengths, on the instants that exist."""
+        check_sequence(type(self.module).__name__, x, lengths)
         if isinstance(self.module, OVER_CHANNELS) and x.ndim == 3:
             raise InputError(
                 type(self.module).__name__, found="an instant of shape [channels]",
@@ -149,6 +160,11 @@ class Sequential(_Container):
         ((2, 5, 4), ['0', '1'])
     """
 
+    @classmethod
+    def example(cls) -> Sequential:
+        """For the checks."""
+        return cls(nn.Linear(4, 4), Recurrent.example(), nn.BatchNorm1d(4))
+
     def __init__(self, *modules: nn.Module | OrderedDict[str, nn.Module]) -> None:
         super().__init__()
         self._adopt(modules)
@@ -165,7 +181,9 @@ class Sequential(_Container):
 
 
 class Residual(Sequential):
-    """x plus what the children, one after the other, make of it; shapes must agree.
+    """x plus what the children, one after the other, make of it.
+
+    Shapes: x [B, T, ...] -> y of the same shape.
 
     Example:
         >>> y, _ = Residual(nn.Identity())(torch.ones(1, 2, 3))
@@ -189,11 +207,18 @@ class Residual(Sequential):
 class Parallel(_Container):
     """Children side by side on the same input, merged by "add", "cat" (channels) or a function of the list.
 
+    Shapes: x [B, T, ...] -> y [B, T, ...]; "cat" adds up the channels.
+
     Example:
         >>> y, _ = Parallel(nn.Identity(), nn.Identity(), merge="cat")(torch.ones(1, 2, 3))
         >>> tuple(y.shape)
         (1, 2, 6)
     """
+
+    @classmethod
+    def example(cls) -> Parallel:
+        """For the checks."""
+        return cls(nn.Linear(4, 4), Recurrent.example(), merge="cat")
 
     def __init__(
         self, *modules: nn.Module | OrderedDict[str, nn.Module],
@@ -231,7 +256,7 @@ class Recurrent(Cell):
         neuron: the units.
         synapse: a plain module from N to N, e.g. ``nn.Linear(n, n, bias=False)``.
 
-    State: {"neuron": its state, "y": the last output [B, ..., N]}.
+    Shapes: x [B, T, ..., N] -> y [B, T, ..., N]; state {"neuron": its state, "y": the last output [B, ..., N]}.
 
     This runs as a Python loop over time and says so once: one instant of the fused engine has no product inside.
 
@@ -241,6 +266,11 @@ class Recurrent(Cell):
         >>> tuple(y.shape), sorted(state)
         ((2, 5, 4), ['neuron', 'y'])
     """
+
+    @classmethod
+    def example(cls) -> Recurrent:
+        """For the checks."""
+        return cls(_Leak(4), nn.Linear(4, 4, bias=False))
 
     def __init__(self, neuron: Neuron, synapse: nn.Module) -> None:
         super().__init__()
@@ -275,6 +305,17 @@ class Recurrent(Cell):
                 y, s = y_t, s_t
         out = torch.stack(outputs, 1) if outputs else x
         return out, {"neuron": s, "y": y}
+
+
+class _Leak(Neuron):
+    """The smallest neuron with a memory, for `Recurrent.example`."""
+
+    v: State
+
+    @staticmethod
+    def dynamics(x: Tensor, s: Any, p: Any) -> tuple[Tensor, Any]:
+        v = torch.tanh(0.5 * s.v + x)
+        return v, s._replace(v=v)
 
 
 _announced = False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from timecell.cell import parameter_groups
 from timecell.errors import InputError, unknown_name
@@ -65,19 +65,19 @@ class Anneal:
         for name in ("start", "end", "share"):
             _positive(f"Anneal({name})", getattr(self, name), at_most=1.0 if name == "share" else math.inf)
 
+    @property
+    def name(self) -> str:
+        """The attribute's own name, without a path."""
+        return self.attribute.rpartition(".")[2]
+
     def value(self, done: float) -> float:
         """The value when this fraction of the stage is done."""
         return self.start * (self.end / self.start) ** min(done / self.share, 1.0)
 
     def set(self, net: nn.Module, done: float) -> None:
         """Give every submodule its value."""
-        name = self.attribute.rpartition(".")[2]
         for module in _having(net, self.attribute, "Anneal(attribute)"):
-            current = getattr(module, name)
-            if isinstance(current, Tensor):
-                current.fill_(self.value(done))
-            else:
-                setattr(module, name, self.value(done))
+            setattr(module, self.name, self.value(done))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Training: `fit` a net to data, `evaluate` it, `predict` with it.
+"""Training: `fit` a net to data.
 
     for each batch: for each slice of time that the credit rule visits: run, blame, detach the state; clip; step
 
-What happens at an update is a function of its number alone: which samples (a permutation drawn from the seed and the
-epoch), which learning rate, which annealed values. So a run can stop after any update, be written down
+What happens at an update is a function of its number alone: which samples (a permutation drawn from seed and epoch),
+which learning rate, which annealed values. So a run can stop after any update, be written down
 (`timecell.checkpoint`) and go on with the same bits.
 """
 
@@ -12,14 +12,12 @@ from __future__ import annotations
 import math
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -31,13 +29,14 @@ from timecell import checkpoint
 from timecell.checkpoint import Checkpoint, seeded
 from timecell.config import class_name, to_dict
 from timecell.credit import BPTT, Credit
-from timecell.credit.rule import require_sliceable, run_slice
+from timecell.credit.rule import require_sliceable
 from timecell.data.containers import Batch, Data
-from timecell.errors import InputError, TimecellError
+from timecell.errors import InputError, TimecellError, unknown_name
+from timecell.evaluate import assess
 from timecell.progress import Display, display
 from timecell.recipe import Recipe, Stage
 from timecell.state import detach
-from timecell.system import Run, Scores, Splits, Task
+from timecell.system import Run, Splits, Task
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Trained:
 
     Attributes:
         network: the net that was given, in eval mode, with the best weights.
-        history: one row a validation: update, stage, train_loss, valid_loss, valid_score, metric.
+        history: one row a validation: update, stage, candidate, train_loss, valid_loss, valid_score, metric.
         best: the row whose weights the net has; None without validation data (then it has the last weights).
         updates: optimiser updates that were made.
         seconds: wall time, over all sessions of a resumed run.
@@ -75,6 +74,8 @@ def fit(
 ) -> Trained:
     """Train a net.
 
+    Ctrl-C (and a polite kill) lets the running update finish, writes a checkpoint if there is a folder, and then stops.
+
     Args:
         net: ``net(x, state=None, lengths=lengths) -> (y, state)`` with x [B, T, C] and y [B, T, K]; trained in place.
         data: what to learn from; of `Splits` the training and validation parts (the test part is not touched).
@@ -85,26 +86,21 @@ def fit(
         run: seed, budget, device, folder for checkpoints.
 
     Raises:
-        InputError: before training, for a rule that does not fit the task or the net, for a checkpoint of another run.
+        InputError: before training, for a rule that does not fit the task or the net, or a checkpoint of another run.
         DataError: for a damaged checkpoint.
         TimecellError: for a loss or gradient that is not finite.
-
-    Ctrl-C (and a polite kill) lets the update that is running finish, writes a checkpoint and then stops.
 
     Example:
         >>> from timecell.data.containers import Sequences
         >>> from timecell.tasks import Classify
-        >>> class Mean(nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.out = nn.Linear(1, 2)
+        >>> class Instant(nn.Linear):
         ...     def forward(self, x, state=None, *, lengths=None):
-        ...         return self.out(x), None
+        ...         return super().forward(x), None
         >>> label = np.arange(40) % 2
         >>> data = Sequences.of([np.full((5, 1), 2.0 * k - 1) for k in label], label)
-        >>> trained = fit(Mean(), data, Classify(), valid=data, run=Run(updates=20, device="cpu"))
-        >>> trained.updates, evaluate(trained, data, Classify()).metrics["accuracy"]
-        (20, 1.0)
+        >>> trained = fit(Instant(1, 2), data, Classify(), valid=data, run=Run(updates=30, device="cpu"))
+        >>> trained.updates, trained.best["metric"], trained.best["valid_score"]
+        (30, 'accuracy', 1.0)
     """
     train, valid = (data.train, data.valid) if isinstance(data, Splits) else (data, valid)
     for name, part in (("data", train), ("valid", valid)):
@@ -112,51 +108,7 @@ def fit(
             raise InputError(name, found="no samples", expected="at least one", remedy="check how the data were split")
     require_sliceable(credit, net, task, train.schema.lengths[1])
     with seeded(run.seed):
-        return _Training(net, train, valid, task, credit, recipe, run).run_all()
-
-
-def evaluate(model: nn.Module | Trained, data: Data, task: Task, batch: int = 256) -> Scores:
-    """The task's scores of a net on these data; `batch` samples at a time."""
-    return task.score(predict(model, data, task, batch), data)
-
-
-def predict(model: nn.Module | Trained, data: Data, task: Task, batch: int = 256) -> Any:
-    """The task's prediction of a net for these data; `batch` samples at a time."""
-    net = model.network if isinstance(model, Trained) else model
-    with evaluating(net):
-        answers = [task.scores_from_outputs(y, b).cpu() for y, b in _outputs(net, data, batch)]
-    return task.prediction(torch.cat(answers), data)
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Inside, the net is in eval mode and builds no graph; afterwards each module is in the mode it was in."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _outputs(net: nn.Module, data: Data, size: int) -> Iterator[tuple[Tensor, Batch]]:
-    """Outputs [B, T, K] for all samples in order."""
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    for start in range(0, len(data), size):
-        batch = data.batch(np.arange(start, min(start + size, len(data)))).to(device)
-        yield run_slice(net, batch, slice(0, batch.x.shape[1]), None)[0], batch
-
-
-def _assess(net: nn.Module, data: Data, task: Task, size: int) -> tuple[float, Scores]:
-    """Mean loss and scores in one pass."""
-    answers, loss = [], 0.0
-    with evaluating(net):
-        for y, batch in _outputs(net, data, size):
-            loss += len(batch) * task.loss(y, batch, slice(0, y.shape[1])).item()
-            answers.append(task.scores_from_outputs(y, batch).cpu())
-    return loss / len(data), task.score(task.prediction(torch.cat(answers), data), data)
+        return _Training(net, train, valid, task, credit, recipe, run).all_stages()
 
 
 @dataclass
@@ -169,12 +121,12 @@ class _Position:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     stale: int = 0
-    losses: list[float] = field(default_factory=list)  # of the updates since the last validation
     stopped: bool = False
+    losses: list[float] = field(default_factory=list)  # since the last validation
 
 
 class _Training:
-    """One run of `fit`."""
+    """One call of `fit`."""
 
     def __init__(
         self, net: nn.Module, train: Data, valid: Data | None, task: Task, credit: Credit, recipe: Recipe, run: Run
@@ -183,92 +135,85 @@ class _Training:
         self.credit, self.recipe, self.run = credit, recipe, run
         self.ends = recipe.ends(run.updates)
         self.epoch_updates = math.ceil(len(train) / recipe.batch)
+        self.epoch: tuple[int, list[Int[np.ndarray, "B"]]] = (-1, [])
         self.at = _Position()
         self.best_weights: dict[str, Tensor] | None = None
-        self.fabric = _fabric(run.device)
         self.optimizer: Any = None
-        self._epoch: tuple[int, list[Int[np.ndarray, "B"]]] | None = None
+        self.fabric = _fabric(run.device)
+        self.config = self._config() if run.folder else {}  # of the net as it is now, before a stage changes it
+        resumed = self._find_checkpoint()
+        if resumed:
+            self._load_net(resumed)
+        self.model = self.fabric.setup_module(net)
+        if resumed:
+            self._load_rest(resumed)
+        self.begun = time.monotonic() - self.at.seconds
+        self.saved = time.monotonic()
 
     # --- the course of a run ---------------------------------------------------------------------------------------
 
-    def run_all(self) -> Trained:
-        """Every stage from where the run is, then the best weights."""
-        self.config  # noqa: B018 - what the net is before anything changes it
-        self._resume()
-        self.model = self.fabric.setup_module(self.net)
+    def all_stages(self) -> Trained:
+        """Every stage from where the run is; then the best weights."""
+        at = self.at
         self.net.train()
-        self.begun = time.monotonic() - self.at.seconds
-        self.saved = time.monotonic()
-        with _signals() as caught, display(self.run.progress, self.run.updates, self.at.update) as show:
-            for number in range(max(self.at.stage, 0), len(self.recipe.stages)):
-                if number > self.at.stage and not self._expired:
+        with _signals() as caught, display(self.run.progress, self.run.updates, at.update) as show:
+            for number, stage in enumerate(self.recipe.stages):
+                if number > at.stage and not (self.expired or caught):
                     self._begin(number)
-                while self.at.update < self.ends[number] and not self.at.stopped and not self._expired:
-                    self._update(self.recipe.stages[number], show)
-                    if caught:
-                        self._leave(caught[0])
-                    if self.run.folder and time.monotonic() - self.saved >= self.run.checkpoint_every:
+                while at.update < self.ends[number] and not (at.stopped or self.expired or caught):
+                    self._update(stage, show)
+                    if time.monotonic() - self.saved >= self.run.checkpoint_every:
                         self._save()
             self._save()
-            self._finish(show)
-        at = self.at
-        expired = at.update < self.run.updates and not at.stopped
-        return Trained(self.net, tuple(at.history), at.best, at.update, at.seconds, at.stopped, expired)
+            if caught:
+                self._say_how_to_resume()
+            else:
+                self._finish(show)
+        unspent = at.update < self.run.updates and not at.stopped
+        return Trained(self.net, tuple(at.history), at.best, at.update, self.seconds, at.stopped, hit_time_cap=unspent)
 
     @property
-    def _expired(self) -> bool:
-        self.at.seconds = time.monotonic() - self.begun
-        return self.run.seconds is not None and self.at.seconds >= self.run.seconds
+    def seconds(self) -> float:
+        """Wall time of this run, all its sessions together."""
+        return time.monotonic() - self.begun
+
+    @property
+    def expired(self) -> bool:
+        """True once the cap on wall time is reached."""
+        return self.run.seconds is not None and self.seconds >= self.run.seconds
 
     def _begin(self, number: int) -> None:
-        stage = self.recipe.stages[number]
-        stage.begin(self.net)
         self.at.stage = number
-        self.optimizer = self._optimizer(stage)
+        self.recipe.stages[number].begin(self.net)
+        self._make_optimizer()
 
-    def _optimizer(self, stage: Stage) -> Any:
-        groups = stage.groups(self.net)
+    def _make_optimizer(self) -> None:
+        groups = self.recipe.stages[self.at.stage].groups(self.net)
         if not groups:
             raise InputError(
-                "net", found="no parameter that can be trained", expected="at least one with requires_grad",
-                remedy="leave fit out for a net that is fixed",
+                "net", found="no parameter to train", expected="at least one with requires_grad",
+                remedy="unfreeze one; a net that is fixed needs no fit",
             )  # fmt: skip
-        return self.fabric.setup_optimizers(torch.optim.AdamW(groups))
+        self.optimizer = self.fabric.setup_optimizers(torch.optim.AdamW(groups))
 
     def _finish(self, show: Display) -> None:
-        """The net as it is used: all stages begun, annealed values at their ends, the best weights."""
+        """The net as it is used: every stage begun, annealed values at their ends, the best weights."""
         self.recipe.finish(self.net, begun=self.at.stage + 1)
-        settled_before = self.at.stage == len(self.recipe.stages) - 1 and self._settled
         self.at.stage = len(self.recipe.stages) - 1
-        if not (settled_before and self.at.history and self.at.history[-1]["update"] == self.at.update):
-            self._validate(show, candidate=True)
+        last = self.at.history[-1] if self.at.history else None
+        if last is None or last["update"] < self.at.update or not last["candidate"]:
+            self._validate(show)
         if self.best_weights is not None:
             self.net.load_state_dict(self.best_weights)
         self.net.eval()
 
     # --- one update ------------------------------------------------------------------------------------------------
 
-    @property
-    def _done(self) -> float:
-        """How much of the stage is done."""
-        start, end = (0, *self.ends)[self.at.stage], self.ends[self.at.stage]
-        return (self.at.update - start) / (end - start) if end > start else 1.0
-
-    @property
-    def _settled(self) -> bool:
-        return self.recipe.stages[self.at.stage].settled(self._done)
-
-    def _batch(self) -> Batch:
-        epoch, position = divmod(self.at.update, self.epoch_updates)
-        if self._epoch is None or self._epoch[0] != epoch:
-            order = np.random.default_rng([self.run.seed, epoch]).permutation(len(self.train))
-            self._epoch = (epoch, np.array_split(order, self.epoch_updates))
-        return self.train.batch(self._epoch[1][position]).to(self.fabric.device)
-
     def _update(self, stage: Stage, show: Display) -> None:
         batch = self._batch()
+        rate = stage.rate(self.done)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * stage.rate(self._done)
+            group["lr"] = group["peak"] * rate
         self.optimizer.zero_grad()
         loss, state = 0.0, None
         for steps in self.credit.slices(batch.x.shape[1]):
@@ -277,111 +222,215 @@ class _Training:
             )  # fmt: skip
             loss, state = loss + part.item(), detach(state)
         self._require_finite("loss", loss, stage)
-        norm = self.fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=stage.clip or math.inf, error_if_nonfinite=False
-        )
-        self._require_finite("gradient norm", norm.item(), stage)
+        limit = stage.clip or math.inf
+        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        self._require_finite("gradient norm", float(norm), stage)
         self.optimizer.step()
         for module in self.net.modules():
             if hasattr(module, "constrain"):
                 module.constrain()
         self.at.update += 1
         self.at.losses.append(loss)
-        stage.set_annealed(self.net, self._done)
+        stage.set_annealed(self.net, self.done)
         show.updated(self.at.update, loss)
-        every = self.recipe.validate_every or self.epoch_updates
-        if self.at.update % every == 0 or self.at.update in self.ends:
-            self._validate(show, candidate=self.at.stage == len(self.recipe.stages) - 1 and self._settled)
+        if self.at.update % (self.recipe.validate_every or self.epoch_updates) == 0 or self.at.update in self.ends:
+            self._validate(show)
+
+    @property
+    def done(self) -> float:
+        """How much of the present stage is done."""
+        start, end = (0, *self.ends)[self.at.stage], self.ends[self.at.stage]
+        return (self.at.update - start) / (end - start) if end > start else 1.0
+
+    def _batch(self) -> Batch:
+        """The samples of this update: every epoch is a permutation, cut into batches of nearly equal size."""
+        epoch, position = divmod(self.at.update, self.epoch_updates)
+        if epoch != self.epoch[0]:
+            order = np.random.default_rng([self.run.seed, epoch]).permutation(len(self.train))
+            self.epoch = (epoch, np.array_split(order, self.epoch_updates))
+        return self.train.batch(self.epoch[1][position]).to(self.fabric.device)
 
     def _require_finite(self, what: str, value: float, stage: Stage) -> None:
         if math.isfinite(value):
             return
-        rows = [r["train_loss"] for r in self.at.history if r["train_loss"] is not None]
-        last = (self.at.losses or rows or [None])[-1]
+        known = [*(row["train_loss"] for row in self.at.history), *self.at.losses]
         raise TimecellError(
-            f"{what} at update {self.at.update + 1}", found=value,
-            expected="a finite number" + ("" if last is None else f" (the last finite loss was {last:.4g})"),
-            remedy=f"lower lr ({stage.lr:g}), clip the gradient (clip={stage.clip}), or look for NaN or very large values in the data",
+            f"{what} of update {self.at.update + 1}", found=value,
+            expected="a finite number" + (f" (the last finite loss was {known[-1]:.4g})" if known else ""),
+            remedy=f"lower lr ({stage.lr:g}), clip gradients (clip={stage.clip}), "
+            "or look for NaN and very large values in the data",
         )  # fmt: skip
 
     # --- validation ------------------------------------------------------------------------------------------------
 
-    def _validate(self, show: Display, candidate: bool) -> None:
+    def _validate(self, show: Display) -> None:
         """Write a row of the history; keep the weights if they are candidates and the best so far."""
-        at = self.at
-        row: dict[str, Any] = {"update": at.update, "stage": at.stage}
-        row["train_loss"] = math.fsum(at.losses) / len(at.losses) if at.losses else None
+        at, recipe = self.at, self.recipe
+        row: dict[str, Any] = {
+            "update": at.update,
+            "stage": at.stage,
+            "candidate": at.stage == len(recipe.stages) - 1 and recipe.stages[-1].settled(self.done),
+            "train_loss": math.fsum(at.losses) / len(at.losses) if at.losses else None,
+        }
         at.losses = []
         at.history.append(row)
         if self.valid is not None:
-            loss, scores = _assess(self.net, self.valid, self.task, 4 * self.recipe.batch)
+            loss, scores = assess(self.net, self.valid, self.task, 4 * recipe.batch)
             row |= {"valid_loss": loss, "valid_score": scores.value, "metric": scores.primary}
-            if candidate and _better(row, at.best, scores.higher_is_better):
+            if row["candidate"] and (at.best is None or _rank(row, scores) > _rank(at.best, scores)):
                 at.best, at.stale = row, 0
-                self.best_weights = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-            elif candidate:
+                self.best_weights = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
+            elif row["candidate"]:
                 at.stale += 1
-                at.stopped = self.recipe.patience is not None and at.stale >= self.recipe.patience
+                at.stopped = recipe.patience is not None and at.stale >= recipe.patience
         show.validated(row)
 
     # --- stopping and going on -------------------------------------------------------------------------------------
 
-    @cached_property
-    def config(self) -> dict[str, Any]:
+    def _config(self) -> dict[str, Any]:
         """All that must be the same when a run is resumed."""
-        annealed = {a.attribute.rpartition(".")[2] for stage in self.recipe.stages for a in stage.anneal}
         return {
             "recipe": to_dict(self.recipe),
             "credit": to_dict(self.credit),
             "task": to_dict(self.task),
             "seed": self.run.seed,
             "updates": self.run.updates,
-            "network": describe(self.net, without=annealed),
+            "network": _describe(self.net, without={a.name for s in self.recipe.stages for a in s.anneal}),
             "train": self.train.fingerprint,
             "valid": None if self.valid is None else self.valid.fingerprint,
         }
 
-    def _save(self) -> Path | None:
+    def _save(self) -> None:
         if self.run.folder is None:
-            return None
+            return
+        self.at.seconds = self.seconds
         random_tensors, random_rest = checkpoint.random_states()
-        states = self.optimizer.state_dict()["state"] if self.optimizer is not None else {}
+        moments = self.optimizer.state_dict()["state"] if self.optimizer else {}
         tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.net.state_dict(),
-            "optimizer": {f"{i}.{name}": t for i, state in states.items() for name, t in state.items()},
+            "optimizer": {f"{i}.{name}": t for i, of_one in moments.items() for name, t in of_one.items()},
             "random": random_tensors,
         }
         if self.best_weights is not None:
             tensors["best"] = self.best_weights
-        state = {
-            "position": asdict(self.at),
-            "random": random_rest,
-            "config": self.config,
-            "machine": _machine(),
-        }
-        path = checkpoint.save(self.run.folder, self.at.update, Checkpoint(tensors, state))
+        state = {"at": asdict(self.at), "random": random_rest, "config": self.config, "machine": _machine()}
+        checkpoint.save(self.run.folder, self.at.update, Checkpoint(tensors, state))
         self.saved = time.monotonic()
-        return path
 
-    def _resume(self) -> None:
-        """Go on from the checkpoint in the run's folder, if that is wanted and there is one."""
-        folder, path = self.run.folder, self.run.folder and checkpoint.latest(self.run.folder)
-        if self.run.resume and folder is None:
-            raise InputError("run.resume", found="no folder", expected="run.folder", remedy="name the folder to resume from")
+    def _find_checkpoint(self) -> Checkpoint | None:
+        """The one to go on from, known to be whole and of this run; None where a run begins."""
+        folder = self.run.folder
+        if folder is None:
+            if self.run.resume:
+                raise InputError("run.resume", found="no folder", expected="run.folder", remedy="name the run's folder")
+            return None
+        path = checkpoint.latest(folder)
         if path is None:
-            return
+            return None
         if not self.run.resume:
             raise InputError(
                 "run.folder", found=f"{path.name} in {folder}", expected="a folder without a checkpoint",
                 remedy="pass resume=True to go on from it, or another folder to start anew",
             )  # fmt: skip
-        loaded = checkpoint.load(path)
-        checkpoint.require_same(self.config, loaded.state["config"], "run.resume")
-        if _machine() != loaded.state["machine"]:
-            now, then = (", ".join(f"{k} {v}" for k, v in m.items()) for m in (_machine(), loaded.state["machine"]))
-            warnings.warn(f"resuming with {now} what began with {then}: the last bits may differ", stacklevel=4)
-        self.at = _Position(**loaded.state["position"])
-        for number in range(self.at.stage + 1):
-            self.recipe.stages[number].begin(self.net)
-        self.net.load_state_dict(loaded.tensors["model"])
-        ...
+        found = checkpoint.load(path)
+        checkpoint.require_same(self.config, found.state["config"], "run.resume")
+        if found.state["machine"] != _machine():
+            now, then = (", ".join(f"{k} {v}" for k, v in m.items()) for m in (_machine(), found.state["machine"]))
+            warnings.warn(f"resuming with {now} what was begun with {then}: the last bits may differ", stacklevel=5)
+        return found
+
+    def _load_net(self, found: Checkpoint) -> None:
+        self.at = _Position(**found.state["at"])
+        for stage in self.recipe.stages[: self.at.stage + 1]:
+            stage.begin(self.net)
+        self.net.load_state_dict(found.tensors["model"])
+        self.best_weights = dict(found.tensors["best"]) if "best" in found.tensors else None
+
+    def _load_rest(self, found: Checkpoint) -> None:
+        if self.at.stage >= 0:
+            self.recipe.stages[self.at.stage].set_annealed(self.net, self.done)
+            self._make_optimizer()
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in found.tensors["optimizer"].items():
+                number, _, name = key.partition(".")
+                moments.setdefault(int(number), {})[name] = tensor
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        checkpoint.set_random_states(found.tensors["random"], found.state["random"])
+
+    def _say_how_to_resume(self) -> None:
+        where = f"resume=True and folder={str(self.run.folder)!r} go on from here"
+        lost = "nothing was kept, since run.folder is None"
+        print(f"Stopped after update {self.at.update}: {where if self.run.folder else lost}.", file=sys.stderr)
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _fabric(device: str) -> Any:
+    from lightning_fabric import Fabric
+
+    if device not in (known := ("auto", "cpu", "cuda")):
+        raise unknown_name("run.device", device, known)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("run.device", found="'cuda', but torch sees no GPU", expected="a GPU", remedy='pass "auto"')
+    return Fabric(accelerator=device, devices=1)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Note Ctrl-C and a polite kill instead of dying of them, and let them through at the end.
+
+    A second one acts at once. A program that handles them itself keeps its own handlers.
+    """
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    caught: list[int] = []
+    taken: list[signal.Signals] = []
+
+    def let_through() -> None:
+        for number in taken:
+            signal.signal(number, defaults[number])
+
+    def note(number: int, frame: object) -> None:
+        caught.append(number)
+        let_through()
+
+    if threading.current_thread() is threading.main_thread():
+        taken = [number for number, handler in defaults.items() if signal.getsignal(number) == handler]
+        for number in taken:
+            signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        let_through()
+    if caught:
+        signal.raise_signal(caught[0])
+
+
+def _rank(row: Mapping[str, Any], scores: Any) -> tuple[float, float]:
+    """Larger is better: the primary metric, then the loss; what is not a number comes last."""
+    score = row["valid_score"] if scores.higher_is_better else -row["valid_score"]
+    return (-math.inf if math.isnan(score) else score, -math.inf if math.isnan(row["valid_loss"]) else -row["valid_loss"])
+
+
+def _machine() -> dict[str, Any]:
+    """What the last bits of a sum depend on."""
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+
+
+def _describe(net: nn.Module, without: set[str]) -> dict[str, Any]:
+    """Each module's type, plain settings and shapes."""
+    return {
+        path or "net": {
+            "type": class_name(type(module)),
+            **{k: v for k, v in vars(module).items() if _is_setting(k, v) and k not in without},
+            **{k: list(t.shape) for k, t in module.state_dict().items() if "." not in k},
+        }
+        for path, module in net.named_modules()
+    }
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    if name.startswith("_") or name == "training":
+        return False
+    return all(isinstance(v, bool | int | float | str) for v in (value if isinstance(value, tuple) else (value,)))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -102,19 +103,20 @@ class Round:
     task: Task
     settings: Settings
 
-    def run(self, job: Job) -> Scored | Broken:
-        """Fit and score on one core. An exception becomes a `Broken`, so that the other jobs go on."""
+    def run(self, job: Job, folder: Path | None) -> Scored | Broken:
+        """Fit on one core, with checkpoints in the folder, and score; an exception becomes a `Broken`."""
         try:
             with one_thread():
-                return self._fit_and_score(job)
+                return self._fit_and_score(job, folder)
         except Exception as e:
             return Broken(f"{type(e).__name__}: {e}", traceback.format_exc())
 
-    def _fit_and_score(self, job: Job) -> Scored:
-        run = Run(seed=job.seed, updates=self.settings.updates, seconds=self.settings.seconds, device="cpu")
+    def _fit_and_score(self, job: Job, folder: Path | None) -> Scored:
+        updates, cap = self.settings.updates, self.settings.seconds
+        run = Run(job.seed, updates, cap, folder, resume=folder is not None, device="cpu")
         start = time.perf_counter()
         fitted = job.system.fit(self.train, self.valid, self.task, run)
-        seconds = time.perf_counter() - start
+        seconds = fitted.report.get("seconds", time.perf_counter() - start)  # a resumed fit knows its earlier sessions
         prediction = fitted.predict(self.scored)
         scores = self.task.score(prediction, self.scored)
         if not np.isfinite(scores.value):
@@ -169,7 +171,8 @@ def run_all(
             outcomes[at] = Scored(**record, arrays=arrays)
             finished(todo.pop(at), outcomes[at])
     try:
-        for at, outcome in pool(joblib.delayed(_run)(at, shared, job) for at, job in todo.items()):
+        folders = {at: store.unfinished(keys[at]) if store else None for at in todo}
+        for at, outcome in pool(joblib.delayed(_run)(at, shared, job, folders[at]) for at, job in todo.items()):
             if store and isinstance(outcome, Scored):
                 store.save(keys[at], {k: v for k, v in vars(outcome).items() if k != "arrays"}, outcome.arrays)
             outcomes[at] = outcome
@@ -182,8 +185,8 @@ def run_all(
     return {name: [(job, outcomes[name, n]) for n, job in enumerate(some)] for name, some in jobs.items()}
 
 
-def _run(at: tuple[str, int], shared: Round, job: Job) -> tuple[tuple[str, int], Scored | Broken]:
-    return at, shared.run(job)
+def _run(at: tuple[str, int], shared: Round, job: Job, folder: Path | None) -> tuple[tuple[str, int], Scored | Broken]:
+    return at, shared.run(job, folder)
 
 
 @contextmanager

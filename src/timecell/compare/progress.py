@@ -69,4 +69,5 @@ class Board:
             self._console.print(f"{job.name} failed: {outcome.error}", style="red", markup=False)
         self._bar.update(self._task, completed=self._done, best=self._best)
         if not self._console.is_terminal:
-            self._console.print(f"{self._stage} {self._done}/{self._jobs}: {job.name}. {self._best}", markup=False)
+            line = f"{self._stage} {self._done}/{self._jobs}: {job.name}  {self._best}"
+            self._console.print(line, markup=False, soft_wrap=True)

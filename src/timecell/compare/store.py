@@ -12,6 +12,7 @@ import inspect
 import io
 import json
 import os
+import shutil
 import tempfile
 import types
 import zipfile
@@ -34,12 +35,17 @@ class Store:
 
     folder: Path
 
+    def unfinished(self, key: str) -> Path:
+        """Where a job keeps the checkpoints it would go on from."""
+        return self.folder / f"{key}.unfinished"
+
     def save(self, key: str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep a job's record (JSON values) and arrays; the JSON comes last, so that it says the job is done."""
+        """Keep a job's record (JSON values) and arrays; the JSON file, written last, says that the job is done."""
         packed = io.BytesIO()
         np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
         write_atomically(self.folder / f"{key}.npz", packed.getvalue())
         write_atomically(self.folder / f"{key}.json", json.dumps(record, indent=1, allow_nan=False).encode())
+        shutil.rmtree(self.unfinished(key), ignore_errors=True)
 
     def load(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """A job's record and arrays; None if it is not finished, or if its files are damaged and it must run again."""

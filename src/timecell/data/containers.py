@@ -31,6 +31,7 @@ class Schema:
         lengths: (shortest, longest) number of steps of a sample.
         spikes: True if every value is a non-negative count of events.
         period: steps in one season (24 for hourly data with a daily rhythm); None when unknown.
+        label: name of the column or array that the classes come from; None when there is none.
     """
 
     kind: Literal["sequences", "series"]
@@ -40,6 +41,7 @@ class Schema:
     lengths: tuple[int, int] = (0, 0)
     spikes: bool = False
     period: int | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)

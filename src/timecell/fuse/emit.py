@@ -86,6 +86,7 @@ class Program:
 
 def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
     """Source of the loop forward in time: reads inputs and states, writes y and the next states."""
+    _multiply_by_reciprocals(graph, step.params)
     outputs = ("y", *(f"next_{s}" for s in step.states))
     body = _Body(step, graph, results(graph), dtype)
     reads = [n for n in body.reads if n in step.inputs]  # every state is carried, whether the step reads it or not
@@ -130,6 +131,7 @@ def emit_adjoint(
         learn: which parameters need a gradient; the others cost nothing.
         recorded: which states' trajectories carry blame of their own (they were recorded).
     """
+    _multiply_by_reciprocals(graph, step.params)
     outs = results(graph)
     n_in, n_s = len(step.inputs), len(step.states)
     wanted = list(outs[: n_in + n_s]) + [o for o, need in zip(outs[n_in + n_s :], learn) if need]
@@ -300,13 +302,26 @@ from timecell.fuse.prefetch import prefetch
 
 real = {REALS[self.dtype]}
 ZERO, HALF, ONE, TWO = real(0), real(0.5), real(1), real(2)
-INLINE = {{"nogil": True, "error_model": "numpy", "inline": "always"{fast}}}
+INLINE = {{"nogil": True, "error_model": "numpy", "forceinline": True{fast}}}
 LOOP = {{"nogil": True, "error_model": "numpy", "cache": True{fast}}}
 A1, A2, A3 = (types.Array(types.float{64 if wide else 32}, d, "C") for d in (1, 2, 3))
 L1 = types.Array(types.int64, 1, "C")
 
 {text}'''
         return Program(source, arguments, self.hoisted, self.given, tuple(self.constants), outputs)
+
+
+def _multiply_by_reciprocals(graph: fx.Graph, params: Sequence[str]) -> None:
+    """x / p becomes x * (1 / p) where p is made of parameters alone: the division leaves the loop."""
+    alone = _param_only(graph, params)
+    for node in operations(graph):
+        if node.target is torch.ops.aten.div.Tensor and node.args[1] in alone and node not in alone:
+            with graph.inserting_before(node):
+                inverse = graph.call_function(torch.ops.aten.reciprocal.default, (node.args[1],))
+                product = graph.call_function(torch.ops.aten.mul.Tensor, (node.args[0], inverse))
+            inverse.meta["val"], product.meta["val"] = node.args[1].meta["val"], node.meta["val"]  # type: ignore[union-attr]
+            node.replace_all_uses_with(product)
+            graph.erase_node(node)
 
 
 def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:

@@ -9,6 +9,7 @@ Two grains stand so far, chosen from the traced graph and printed by `explain`:
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,9 +128,10 @@ def _fused(
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
     key = plan_key(step, inputs[0].dtype)
     rows, steps, *shape = inputs[0].shape
-    x = [t.reshape(rows, steps, -1) for t in inputs]
-    s = [t.reshape(rows, -1) for t in states]
-    p = [q.expand(shape).reshape(1, -1) for q in params]
+    units = math.prod(shape)
+    x = [t.reshape(rows, steps, units) for t in inputs]
+    s = [t.reshape(rows, units) for t in states]
+    p = [q.expand(shape).reshape(1, units) for q in params]
     recorded = tuple(name in record for name in step.states)
     if transforms_active() or (torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *s, *p))):
         learn = tuple(transforms_active() or q.requires_grad for q in p)

@@ -38,6 +38,11 @@ class GRU(Cell):
         super().__init__()
         self.rnn = nn.GRU(inputs, size, batch_first=True)
 
+    @classmethod
+    def example(cls) -> GRU:
+        """For the checks."""
+        return cls(4, 3)
+
     def forward(
         self, x: Float[Tensor, "B T I"], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
     ) -> tuple[Float[Tensor, "B T N"], StateTree]:

@@ -2,9 +2,9 @@
 
 from timecell.neurons.integrator import LeakyIntegrator
 from timecell.neurons.lif import LIF, AdaptiveLIF
-from timecell.neurons.surrogate import SURROGATES, ATan, Exponential, FastSigmoid, Sigmoid, Surrogate, Triangle, spike
+from timecell.neurons.surrogate import SURROGATES, ATan, Exponential, FastSigmoid, Sigmoid, Surrogate, Triangle, smooth, spike
 
 __all__ = [
     "LIF", "SURROGATES", "ATan", "AdaptiveLIF", "Exponential", "FastSigmoid", "LeakyIntegrator", "Sigmoid", "Surrogate",
-    "Triangle", "spike",
+    "Triangle", "smooth", "spike",
 ]  # fmt: skip

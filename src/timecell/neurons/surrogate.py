@@ -8,6 +8,9 @@ small frozen dataclass with both, and a test holds the derivative against the pr
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -142,4 +145,20 @@ def spike(x: Float[Tensor, "..."], surrogate: Surrogate = ATan()) -> Float[Tenso
         >>> spike(x, Triangle()).sum().backward(); x.grad.tolist()
         [0.0, 1.0, 0.0]
     """
-    return _Spike.apply(x, surrogate)
+    return surrogate.primitive(x) if _smooth.get() else _Spike.apply(x, surrogate)
+
+
+_smooth: ContextVar[bool] = ContextVar("smooth", default=False)
+
+
+@contextmanager
+def smooth() -> Iterator[None]:
+    """Within this context `spike` is its surrogate's primitive: the whole net becomes smooth, for gradient checks.
+
+    It reaches the plain loop only; fused loops have the true spike compiled in.
+    """
+    token = _smooth.set(True)
+    try:
+        yield
+    finally:
+        _smooth.reset(token)

@@ -85,6 +85,11 @@ class Delayed(Cell):
         self.hard = False
         self.constrain()
 
+    @classmethod
+    def example(cls) -> Delayed:
+        """For the checks."""
+        return cls(4, 3, max_delay=3, sigma=1.0)
+
     @torch.no_grad()
     def constrain(self) -> None:
         """Bring the delays back into [0, max_delay]; training calls this after every update."""

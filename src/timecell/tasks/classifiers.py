@@ -112,8 +112,10 @@ class SummaryLogistic(_Baseline):
     C: float = 1.0
 
     card = Card(
-        "summary-logistic", "Logistic regression on summaries",
-        "Logistic regression on mean, spread, quartiles, ends, slope and counts of each channel.", "baseline",
+        "summary-logistic",
+        "Logistic regression on summaries",
+        "Logistic regression on mean, spread, quartiles, ends, slope and counts of each channel.",
+        "baseline",
     )
 
     def space(self) -> Mapping[str, Sequence[Any]]:
@@ -175,9 +177,11 @@ class RandomConvolutions(_Baseline):
     kernels: int = 1000
 
     card = Card(
-        "random-convolutions", "Random convolutions and ridge",
+        "random-convolutions",
+        "Random convolutions and ridge",
         "Largest output and share of outputs above a threshold of random dilated kernels, and a ridge classifier.",
-        "baseline", paper="arXiv:1910.13051",
+        "baseline",
+        paper="arXiv:1910.13051",
     )
 
     def space(self) -> Mapping[str, Sequence[Any]]:
@@ -196,8 +200,16 @@ class RandomConvolutions(_Baseline):
         tempered = [_tempered(linear, x, y) for linear in ridge_path(kernels(data), sides)]
         best = min(tempered, key=lambda linear: log_loss(linear(x), y))
         return KernelClassifier(
-            self.card, time.perf_counter() - start, data.schema.classes or (), best.weight, best.bias,
-            kernels.mean, kernels.spread, kernels.weight, kernels.dilation, kernels.threshold,
+            self.card,
+            time.perf_counter() - start,
+            data.schema.classes or (),
+            best.weight,
+            best.bias,
+            kernels.mean,
+            kernels.spread,
+            kernels.weight,
+            kernels.dilation,
+            kernels.threshold,
         )
 
 

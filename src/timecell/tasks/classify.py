@@ -95,8 +95,10 @@ class Classify:
         truth = labels(data)
         if (len(prediction.probabilities), prediction.classes) != (len(truth), data.schema.classes):
             raise InputError(
-                "prediction", found=f"{len(prediction.probabilities)} rows for the classes {prediction.classes}",
-                expected=f"{len(truth)} rows for {data.schema.classes}", remedy="predict the data that are scored",
+                "prediction",
+                found=f"{len(prediction.probabilities)} rows for the classes {prediction.classes}",
+                expected=f"{len(truth)} rows for {data.schema.classes}",
+                remedy="predict the data that are scored",
             )
         correct = (prediction.predicted == truth).astype(float)
         return Scores(metrics.classification(prediction, truth, self.bins), "accuracy", True, correct)
@@ -121,7 +123,7 @@ class Classify:
             InputError: there are no labels; y does not fit the slice; the readout needs all steps and gets a slice.
         """
         if batch.target is None:
-            raise InputError("batch.target", found="no labels", expected="[B] class indices", remedy="pass labelled data")
+            raise InputError("batch.target", found="None", expected="[B] class indices", remedy="pass labelled data")
         inside = span(y, batch, steps)
         cross_entropy = partial(F.cross_entropy, label_smoothing=self.label_smoothing)
         if self.readout == "last":
@@ -160,8 +162,10 @@ class Classify:
         T = batch.x.shape[1]
         if len(inside) != T:
             raise InputError(
-                "steps", found=f"{inside.start} to {inside.stop} of {T}",
-                expected=f"all steps, since {self.needs_whole}", remedy='use the readout "last" or "every"',
+                "steps",
+                found=f"{inside.start} to {inside.stop} of {T}",
+                expected=f"all steps, since {self.needs_whole}",
+                remedy='use the readout "last" or "every"',
             )
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn import functional as F
 
 from timecell.data.containers import Sequences
+from timecell.tasks.readout import valid
 from timecell.tasks.ridge import Scaling
 
 SUMMARIES = 12  # of each channel
@@ -78,42 +80,40 @@ class RandomKernels:
         blank = cls(scaling.mean, scaling.spread, weight, dilation, np.zeros(kernels))
 
         sample = data.select(np.sort(rng.choice(len(data), min(len(data), 100), replace=False)))
-        steps, total, squares = 0, np.zeros(kernels), np.zeros(kernels)
-        for _, group, outputs, own in blank._outputs(sample):
-            total[group] += np.where(own, outputs, 0).sum(axis=(0, 2))
-            squares[group] += np.where(own, outputs**2, 0).sum(axis=(0, 2))
-        steps = int(sample.lengths.sum())
-        deviation = np.sqrt(np.maximum(squares / steps - (total / steps) ** 2, 0))
-        threshold = total / steps + deviation * rng.standard_normal(kernels)
+        total, squares = torch.zeros(2, kernels, dtype=torch.float64)
+        for _, group, outputs in blank._outputs(sample):
+            own = outputs.masked_fill(outputs.isneginf(), 0)
+            total[group] += own.sum(dim=(0, 2))
+            squares[group] += own.square().sum(dim=(0, 2))
+        mean, square = total.numpy() / len(sample.values), squares.numpy() / len(sample.values)
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        threshold = mean + deviation * rng.standard_normal(kernels)
         return cls(scaling.mean, scaling.spread, weight, dilation, threshold)
 
     def __call__(self, data: Sequences) -> Float[np.ndarray, "N F"]:
         """[N, 2 K] features: the share of outputs above the threshold, and the largest output, of each kernel."""
-        share, largest = np.empty((2, len(data), len(self.weight)))
-        for rows, group, outputs, own in self._outputs(data):
-            above = (outputs > self.threshold[group][:, None]) & own
-            share[rows, group] = above.sum(axis=2) / own.sum(axis=2)
-            largest[rows, group] = np.where(own, outputs, -np.inf).max(axis=2)
-        return np.concatenate([share, largest], axis=1)
+        steps = torch.from_numpy(data.lengths)
+        threshold = torch.from_numpy(self.threshold)[:, None]
+        share, largest = torch.empty(2, len(data), len(self.weight), dtype=torch.float64)
+        for rows, group, outputs in self._outputs(data):
+            share[rows, group] = (outputs > threshold[group]).sum(dim=2) / steps[rows, None]
+            largest[rows, group] = outputs.amax(dim=2)
+        return torch.cat([share, largest], dim=1).numpy()
 
-    def _outputs(self, data: Sequences) -> Iterator[tuple[slice, slice, np.ndarray, np.ndarray]]:
-        """Samples, kernels, their outputs [B, K, T] and which steps [B, 1, T] are a sample's own, some at a time.
+    def _outputs(self, data: Sequences) -> Iterator[tuple[slice, slice, Float[Tensor, "B K T"]]]:
+        """Some samples and kernels at a time: which, and their outputs; minus infinity beyond a sample's end.
 
         In double precision, so that no rounding can carry an output over its threshold when batches are cut otherwise.
         """
         dilations, first = np.unique(self.dilation, return_index=True)
         groups = [slice(a, b) for a, b in zip(first, [*first[1:], len(self.dilation)])]
-        longest = int(data.lengths.max())
-        size = max(1, BATCH_BYTES // (8 * longest * max(g.stop - g.start for g in groups)))
+        mean, spread, weight = map(torch.from_numpy, (self.mean, self.spread, self.weight))
+        size = max(1, BATCH_BYTES // (8 * int(data.lengths.max()) * max(g.stop - g.start for g in groups)))
         for start in range(0, len(data), size):
             rows = slice(start, min(start + size, len(data)))
-            x = data.batch(np.arange(rows.start, rows.stop)).x.double().numpy()
-            own = np.arange(x.shape[1]) < data.lengths[rows, None]
-            scaled = np.where(own[:, :, None], (x - self.mean) / self.spread, 0).transpose(0, 2, 1)
-            for d, group in zip(dilations, groups):
-                padding = int(d) * (TAPS - 1) // 2
-                y = F.conv1d(
-                    torch.from_numpy(np.ascontiguousarray(scaled)), torch.from_numpy(self.weight[group]),
-                    padding=padding, dilation=int(d),
-                )
-                yield rows, group, y.numpy(), own[:, None, :]
+            batch = data.batch(np.arange(rows.start, rows.stop))
+            beyond = ~valid(batch, range(batch.x.shape[1]))
+            x = ((batch.x - mean) / spread).masked_fill(beyond[:, :, None], 0).mT
+            for d, group in zip(dilations.tolist(), groups):
+                y = F.conv1d(x, weight[group], padding=d * (TAPS - 1) // 2, dilation=d)
+                yield rows, group, y.masked_fill_(beyond[:, None], -torch.inf)

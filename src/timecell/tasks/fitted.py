@@ -1,8 +1,8 @@
 """`FittedArrays`: a fitted model that is a few arrays, numbers and names, and can be kept in a folder.
 
-    config.json          the names and numbers, and which class this is
-    model.safetensors    the arrays
-    README.md            what it is, for a reader
+config.json          the names and numbers, and which class this is
+model.safetensors    the arrays
+README.md            what it is, for a reader
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import numpy as np
 
 from timecell.errors import DataError, unknown_name
 from timecell.system import Card
+
+MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,11 @@ class FittedArrays:
             card = Card(**config.pop("card"))
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
             return kinds[name](card=card, **values, **arrays)
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError, KeyError, TypeError, AttributeError) as e:
+        except (OSError, *MALFORMED, SafetensorError) as e:
             raise DataError(
-                str(folder), found=f"{type(e).__name__}: {e}", expected="config.json and model.safetensors as `save` writes",
+                str(folder),
+                found=f"{type(e).__name__}: {e}",
+                expected="config.json and model.safetensors from `save`",
                 remedy="save the model again",
             ) from e
 
@@ -81,7 +85,8 @@ class FittedArrays:
 
 
 def _descendants(cls: type) -> list[type]:
-    return [cls, *(below for kind in cls.__subclasses__() for below in _descendants(kind))]
+    children: list[type] = cls.__subclasses__()
+    return [cls, *(kind for child in children for kind in _descendants(child))]
 
 
 def _readme(card: Card) -> str:

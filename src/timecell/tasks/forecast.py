@@ -7,11 +7,12 @@ forecast. The task computes in whatever units the batch has; who scales the data
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
-import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,11 +23,11 @@ from timecell.system import Scores, Splits, System
 from timecell.tasks import metrics
 from timecell.tasks.forecasters import Naive, RidgeLags, SeasonalNaive
 from timecell.tasks.predictions import Forecasted
-from timecell.tasks.readout import last, span
+from timecell.tasks.readout import last, lengths, span
 from timecell.tasks.truth import future, naive_scale, target_channels, windowed
 
 Error = Literal["absolute", "huber"]
-LOSSES = {"absolute": F.l1_loss, "huber": F.huber_loss}
+LOSSES: dict[Error, Callable[..., Tensor]] = {"absolute": F.l1_loss, "huber": F.huber_loss}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Forecast:
 
     Attributes:
         history: input steps; None = two seasons where the season is known, else twice the horizon but at least 32
-            steps; less where the series is too short for that.
+            steps; in any case no more than a quarter of the series.
         horizon: steps to forecast.
         targets: names of the channels to forecast; () = all.
         error: what is minimised, "absolute" or "huber" (quadratic within one unit).
@@ -69,3 +70,109 @@ class Forecast:
         for field, steps in (("history", self.history), ("horizon", self.horizon)):
             if steps is not None and steps < 1:
                 raise InputError(field, found=steps, expected="at least 1 step", remedy=f"pass a positive {field}")
+
+    def split(self, data: Sequences | Series, seed: int = 0) -> Splits:
+        """Windows whose targets lie in the first 65 % of the series, the next 15 %, the last 20 %; nothing is drawn.
+
+        Raises:
+            InputError: the data are no series, a target is no channel, the series is too short or never changes.
+        """
+        series, targets = self._targets_first(data)
+        splits = by_time(series, self._history(series), self.horizon, targets=targets)
+        naive_scale(windowed(splits.valid))  # raises now what scoring would raise after the fits
+        return splits
+
+    def score(self, prediction: Forecasted, data: Data) -> Scores:
+        """MASE ranks; the items are each window's part of it, NaN for a window that nothing is known of.
+
+        Raises:
+            InputError: the prediction is of other windows, or no target is observed.
+        """
+        windows = windowed(data)
+        truth = future(windows)
+        if prediction.values.shape != truth.shape:
+            raise InputError(
+                "prediction",
+                found=f"shape {prediction.values.shape}",
+                expected=f"{truth.shape}",
+                remedy="predict the windows that are scored",
+            )
+        values, items = metrics.forecasting(prediction, truth, naive_scale(windows))
+        return Scores(values, "mase", False, items)
+
+    def baselines(self) -> list[System]:
+        """The last value, the last season, ridge regression on lags."""
+        return [Naive(), SeasonalNaive(), RidgeLags()]
+
+    def outputs(self, data: Data) -> int:
+        """H * C': one unit for each step of the horizon and each target channel."""
+        return self.horizon * len(self._leading(data))
+
+    def loss(self, y: Float[Tensor, "B t K"], batch: Batch, steps: slice) -> Float[Tensor, ""]:
+        """Mean error over windows, steps and channels, in the batch's units; all of it comes from the last step.
+
+        What is not observed costs nothing, and counts in the mean as if it were right.
+
+        Args:
+            y: outputs of the network at these steps.
+            batch: the whole batch, with targets.
+            steps: which of its steps y holds.
+
+        Raises:
+            InputError: there are no targets, or y does not fit the slice.
+        """
+        if batch.target is None:
+            raise InputError("batch.target", found="None", expected="[B, H, C'] future values", remedy="pass windows")
+        answer, here = self._answer(y, batch, steps)
+        target = batch.target[here]
+        error = LOSSES[self.error](answer, target.nan_to_num(), reduction="none")
+        return torch.where(target.isnan(), 0.0, error).sum() / batch.target.numel()
+
+    def scores_from_outputs(self, y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B H C"]:
+        """Forecast values in the batch's units from the outputs of all steps."""
+        return self._answer(y, batch, slice(None))[0]
+
+    def prediction(self, answers: Float[Tensor, "N H C"], data: Data) -> Forecasted:
+        """The forecasts of all windows."""
+        self._leading(data)
+        return Forecasted(answers.detach().cpu().double().numpy())
+
+    def _answer(self, y: Tensor, batch: Batch, steps: slice) -> tuple[Float[Tensor, "b H C"], Bool[Tensor, "B"]]:
+        """Forecasts of the windows whose last step lies in the slice, and which these are."""
+        change, here = last(y, batch, span(y, batch, steps))
+        change = change.unflatten(1, (self.horizon, -1))
+        end = lengths(batch)[here] - 1
+        return batch.x[here, end, : change.shape[2]][:, None] + change, here
+
+    def _targets_first(self, data: Sequences | Series) -> tuple[Series, tuple[int, ...]]:
+        """The series with the channels to forecast in front, and their numbers there."""
+        if not isinstance(data, Series):
+            raise InputError(
+                "data", found=type(data).__name__, expected="a Series", remedy="labelled sequences are for Classify"
+            )
+        channels = data.schema.channels
+        for name in self.targets:
+            if name not in channels:
+                raise unknown_name("targets", name, channels)
+        first = self.targets or channels
+        order = [channels.index(name) for name in (*first, *(c for c in channels if c not in first))]
+        schema = replace(data.schema, channels=tuple(channels[i] for i in order))
+        return replace(data, values=data.values[:, order], schema=schema), tuple(range(len(first)))
+
+    def _leading(self, data: Data) -> list[int]:
+        """The numbers of the target channels, known to be the first ones."""
+        found = target_channels(windowed(data))
+        if found != list(range(len(found))):
+            raise InputError(
+                "data.targets",
+                found=found,
+                expected="the first channels of the series",
+                remedy="cut the windows with Forecast(...).split, which puts them first",
+            )
+        return found
+
+    def _history(self, series: Series) -> int:
+        """Input steps as asked for, or the default."""
+        season = series.schema.period
+        default = 2 * season if season else max(2 * self.horizon, 32)
+        return self.history or max(1, min(default, len(series) // 4))

@@ -51,7 +51,9 @@ class Repeated(FittedArrays):
         windows = windowed(data)
         if windows.history < self.period:
             raise InputError(
-                "data.history", found=windows.history, expected=f"at least one season, {self.period} steps",
+                "data.history",
+                found=windows.history,
+                expected=f"at least one season, {self.period} steps",
                 remedy="cut longer windows",
             )
         source = windows.history - self.period + np.arange(windows.horizon) % self.period
@@ -108,9 +110,7 @@ class SeasonalNaive(_Baseline):
             InputError: the schema has none.
         """
         if train.schema.period is None:
-            raise InputError(
-                "schema.period", found="None", expected="steps in a season", remedy="set it, or use Naive"
-            )
+            raise InputError("schema.period", found="None", expected="steps in a season", remedy="set it, or use Naive")
         return Repeated(self.card, 0.0, period=train.schema.period)
 
 
@@ -147,7 +147,8 @@ class LaggedForecaster(FittedArrays):
         features = self.lags * channels + len(_phase_features(self.period, np.zeros(1))[0])
         if found != (self.horizon, True, features, self.horizon * targets):
             raise InputError(
-                "data", found=f"windows of {windows.history} + {windows.horizon} steps, {channels} channels, {targets} targets",
+                "data",
+                found=f"windows of {windows.history} + {windows.horizon} steps, {channels} channels, {targets} targets",
                 expected=f"at least {self.lags} + exactly {self.horizon} steps and the channels of the training data",
                 remedy="cut the series as for training",
             )
@@ -182,7 +183,7 @@ class RidgeLags(_Baseline):
 
     lags: int | None = None
 
-    card = Card("ridge-lags", "Ridge on lags", "Ridge regression on all channels' lags and the season's phase.", "baseline")
+    card = Card("ridge-lags", "Ridge on lags", "Ridge regression on all lags and the season's phase.", "baseline")
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """How far it looks back."""
@@ -211,14 +212,22 @@ class RidgeLags(_Baseline):
         seen = ~np.isnan(truth)
         if not seen.any():
             raise InputError(
-                "valid", found="no observed target", expected="at least one to choose the penalty by",
+                "valid",
+                found="no observed target",
+                expected="at least one to choose the penalty by",
                 remedy="choose a part without this gap",
             )
         best = min(path, key=lambda linear: np.abs(linear(x_valid) - truth)[seen].mean())
         unit = np.tile(spread, windows.horizon)
         return LaggedForecaster(
-            self.card, time.perf_counter() - start, lags, windows.horizon, period, step,
-            best.weight * unit, best.bias * unit,
+            self.card,
+            time.perf_counter() - start,
+            lags,
+            windows.horizon,
+            period,
+            step,
+            best.weight * unit,
+            best.bias * unit,
         )
 
 
@@ -244,13 +253,15 @@ def _phase_features(period: int | None, step: Float[np.ndarray, "N"]) -> Float[n
 
 
 def _origins(windows: Windows, step: float | None) -> Float[np.ndarray, "N"]:
-    """The last step of each input, counted from the clock's zero where there is a clock, else from the series' start."""
+    """The last step of each input, counted from the zero of the clock, or from the series' start without one."""
     at = windows.starts + windows.history - 1
     if step is None:
         return at.astype(np.float64)
     if windows.series.time is None:
         raise InputError(
-            "data.series.time", found="None", expected="time stamps as in the training data",
+            "data.series.time",
+            found="None",
+            expected="time stamps as in the training data",
             remedy="name the time column when loading",
         )
     return windows.series.time[at] / step

@@ -70,7 +70,7 @@ def forecasting(
     counts = (~np.isnan(scaled)).sum(axis=(1, 2))
     if not counts.any():
         raise InputError(
-            "data", found="no observed target", expected="at least one to score", remedy="choose a part without this gap"
+            "data", found="no observed target", expected="at least one to score", remedy="choose a part without gap"
         )
     known = counts > 0
     total = np.where(known, np.nansum(scaled, axis=(1, 2)), np.nan)
@@ -88,3 +88,43 @@ def forecasting(
         metrics["pinball"] = float(np.mean(pinball))
         metrics["coverage"] = float(np.mean((at[:, 0] <= truth[seen]) & (truth[seen] <= at[:, -1])))
     return metrics, total * known.sum() / counts.sum()
+
+
+def residual_quantiles(
+    prediction: Float[np.ndarray, "N H C"], truth: Float[np.ndarray, "N H C"], levels: tuple[float, ...]
+) -> Float[np.ndarray, "H C Q"]:
+    """How far the truth lies from a point forecast, at each step of the horizon and in each channel.
+
+    Taken on validation windows and added to test forecasts by `Forecasted.widened`, these give any system quantiles,
+    all systems alike.
+
+    Args:
+        prediction: point forecasts of validation windows.
+        truth: NaN = not observed.
+        levels: of the quantiles, e.g. (0.1, 0.5, 0.9).
+
+    Raises:
+        InputError: the shapes differ, or some step and channel is never observed.
+
+    Example:
+        >>> truth = np.array([-1.0, 0.0, 1.0]).reshape(3, 1, 1)
+        >>> residual_quantiles(np.zeros((3, 1, 1)), truth, (0.25, 0.75)).tolist()
+        [[[-0.5, 0.5]]]
+    """
+    if prediction.shape != truth.shape:
+        raise InputError(
+            "prediction",
+            found=f"shape {prediction.shape}",
+            expected=f"the truth's, {truth.shape}",
+            remedy="pass the forecasts of the same windows",
+        )
+    unseen = np.isnan(truth).all(axis=0)
+    if unseen.any():
+        step, channel = (int(i) for i in np.argwhere(unseen)[0])
+        raise InputError(
+            f"truth[:, {step}, {channel}]",
+            found="no observed value",
+            expected="at least one",
+            remedy="pass more validation windows",
+        )
+    return np.moveaxis(np.nanquantile(truth - prediction, levels, axis=0), 0, -1)

@@ -7,6 +7,7 @@ once, so that no metric has to ask again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,18 @@ class ClassScores:
         p = self.probabilities
         if p.ndim != 2 or p.shape[1] != len(self.classes):
             raise InputError(
-                "probabilities", found=f"shape {p.shape}", expected=f"[N, {len(self.classes)}], one column a class",
+                "probabilities",
+                found=f"shape {p.shape}",
+                expected=f"[N, {len(self.classes)}], one column a class",
                 remedy="give every class a column",
             )
         wrong = ~(np.all(p >= 0, axis=1) & np.isclose(p.sum(axis=1), 1, atol=1e-4))
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InputError(
-                f"probabilities[{row}]", found=p[row].tolist(), expected="non-negative numbers that sum to one",
+                f"probabilities[{row}]",
+                found=p[row].tolist(),
+                expected="non-negative numbers that sum to one",
                 remedy="a NaN means that the fit has diverged: lower the learning rate; else normalise the row",
             )
 
@@ -83,26 +88,34 @@ class Forecasted:
     def __post_init__(self) -> None:
         if self.values.ndim != 3:
             raise InputError(
-                "values", found=f"shape {self.values.shape}", expected="[N, H, C]",
+                "values",
+                found=f"shape {self.values.shape}",
+                expected="[N, H, C]",
                 remedy="give windows, horizon and channels an axis each",
             )
         bounds = (0.0, *self.levels, 1.0)
-        if not all(a < b for a, b in zip(bounds, bounds[1:])):
+        if not all(a < b for a, b in pairwise(bounds)):
             raise InputError(
-                "levels", found=self.levels, expected="probabilities that increase within (0, 1)",
+                "levels",
+                found=self.levels,
+                expected="probabilities that increase within (0, 1)",
                 remedy="sort them and leave out 0 and 1",
             )
         shape = None if self.quantiles is None else self.quantiles.shape
         if shape != ((*self.values.shape, len(self.levels)) if self.levels else None):
             raise InputError(
-                "quantiles", found=f"shape {shape} for {len(self.levels)} levels",
-                expected="[N, H, C, Q] with one of Q for each level, or None without levels", remedy="match the two",
+                "quantiles",
+                found=f"shape {shape} for {len(self.levels)} levels",
+                expected="[N, H, C, Q] with one of Q for each level, or None without levels",
+                remedy="match the two",
             )
         for name, array in (("values", self.values), ("quantiles", self.quantiles)):
             if array is not None and not np.isfinite(array).all():
                 at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
                 raise InputError(
-                    f"{name}{list(at)}", found=array[at], expected="a finite forecast",
+                    f"{name}{list(at)}",
+                    found=array[at],
+                    expected="a finite forecast",
                     remedy="the fit has diverged, or its input held a NaN: lower the learning rate, check the input",
                 )
 

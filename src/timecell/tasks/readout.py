@@ -23,7 +23,9 @@ def span(y: Float[Tensor, "B t K"], batch: Batch, steps: slice) -> range:
     inside = range(*steps.indices(batch.x.shape[1]))
     if y.shape[:2] != (len(batch), len(inside)):
         raise InputError(
-            "y", found=f"shape {tuple(y.shape)}", expected=f"[{len(batch)}, {len(inside)}, K] for steps {steps}",
+            "y",
+            found=f"shape {tuple(y.shape)}",
+            expected=f"[{len(batch)}, {len(inside)}, K] for steps {steps}",
             remedy="pass the outputs of exactly these steps",
         )
     return inside

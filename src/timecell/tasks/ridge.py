@@ -19,6 +19,7 @@ class Linear:
     bias: Float[np.ndarray, "K"]
 
     def __call__(self, x: Float[np.ndarray, "N F"]) -> Float[np.ndarray, "N K"]:
+        """Answers of the rows of x."""
         return x @ self.weight + self.bias
 
 

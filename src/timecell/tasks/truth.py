@@ -23,19 +23,25 @@ def labelled(data: object) -> Sequences:
     classes = data.schema.classes
     if data.target is None or classes is None:
         raise InputError(
-            "data.target", found="no labels", expected="a class for each sample",
+            "data.target",
+            found="no labels",
+            expected="a class for each sample",
             remedy="name the label column or array when loading, or pass target= to Sequences.of",
         )
     if len(classes) < 2:
         raise InputError(
-            "data.schema.classes", found=f"one class, {classes[0]!r}" if classes else "none", expected="at least two",
+            "data.schema.classes",
+            found=f"one class, {classes[0]!r}" if classes else "none",
+            expected="at least two",
             remedy="check which column is the label",
         )
     outside = (data.target < 0) | (data.target >= len(classes))
     if outside.any():
         i = int(np.argmax(outside))
         raise InputError(
-            f"data.target[{i}]", found=int(data.target[i]), expected=f"a class index from 0 to {len(classes) - 1}",
+            f"data.target[{i}]",
+            found=int(data.target[i]),
+            expected=f"a class index from 0 to {len(classes) - 1}",
             remedy="leave samples without a label out",
         )
     if not data.lengths.all():
@@ -47,8 +53,10 @@ def labelled(data: object) -> Sequences:
         row = int(np.argmin(finite))
         sample = int(np.searchsorted(data.offsets, row, side="right")) - 1
         raise InputError(
-            f"data[{sample}], step {row - int(data.offsets[sample])}", found=data.values[row].tolist(),
-            expected="finite values", remedy="fill gaps or leave the sample out",
+            f"data[{sample}], step {row - int(data.offsets[sample])}",
+            found=data.values[row].tolist(),
+            expected="finite values",
+            remedy="fill gaps or leave the sample out",
         )
     return data
 
@@ -68,7 +76,9 @@ def windowed(data: object) -> Windows:
     """
     if not isinstance(data, Windows):
         raise InputError(
-            "data", found=type(data).__name__, expected="Windows of a series",
+            "data",
+            found=type(data).__name__,
+            expected="Windows of a series",
             remedy="cut the series with Forecast(...).split or Forecast(...).windows",
         )
     return data
@@ -99,7 +109,7 @@ def future(data: Windows) -> Float[np.ndarray, "N H K"]:
 
 
 def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
-    """Mean absolute error of the seasonal naive forecast on all that lies before the first target (Hyndman, Koehler 2006).
+    """Mean absolute error of the seasonal naive forecast on all steps before the first target (Hyndman, Koehler 2006).
 
     A season is `schema.period` steps, or one step where that is unknown; one step as well in a channel that repeats
     exactly or was not seen for a whole season. NaN for a channel that never changes: it has no scale.
@@ -124,7 +134,9 @@ def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
     if np.isnan(scale).all():
         names = ", ".join(data.schema.channels[c] for c in target_channels(data))
         raise InputError(
-            "data", found=f"no change in {names} before step {len(known)}", expected="values that vary over time",
+            "data",
+            found=f"no change in {names} before step {len(known)}",
+            expected="values that vary over time",
             remedy="forecast another channel, or pass a longer series",
         )
     return scale

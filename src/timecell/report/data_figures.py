@@ -1,0 +1,138 @@
+"""Figures of the data themselves: samples as rasters or lines, class counts, a series with the borders of its parts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from timecell.data.containers import Schema, Sequences, Series, Windows
+from timecell.report.look import ACCENT, COLOURS, INK, LINE, MUTED, PAPER, Figure, figure, label
+from timecell.system import Splits
+
+POINTS = 1500  # of one drawn line
+CELLS = 250  # of one side of a raster
+LINES = 6  # channels drawn as lines; more become an image
+BARS = 40  # classes in the bar chart
+
+
+def samples(train: Sequences, number: int = 6) -> list[tuple[str, Figure]]:
+    """The first training sample of each of the first classes, with its class as title."""
+    target = np.zeros(len(train), int) if train.target is None else train.target
+    classes = train.schema.classes or ("",)
+    firsts = [int(np.argmax(target == k)) for k in range(len(classes)) if (target == k).any()]
+    return [(classes[target[i]], sample(train[i], train.schema)) for i in firsts[:number]]
+
+
+def sample(x: Shaped[np.ndarray, "T C"], schema: Schema) -> Figure:
+    """One sample: a raster of event counts, lines of a few channels, or an image of many."""
+    title, scale = ("time (s)", 1 / schema.rate) if schema.rate else ("step", 1.0)
+    if not schema.spikes and x.shape[1] <= LINES:
+        return figure(
+            [{"type": "scatter", "mode": "lines", "name": label(name), **line(np.arange(len(x)) * scale, x[:, c]),
+              "line": {"color": COLOURS[c], "width": 1.5}} for c, name in enumerate(schema.channels)],
+            210, x=title,
+        )  # fmt: skip
+    kept = pooled(x, np.max if schema.spikes else np.mean)
+    steps, channels = (np.arange(n) * whole / n for n, whole in zip(kept.shape, x.shape))
+    top = float(np.nanmax(np.abs(kept))) or 1.0
+    colours = [[0, PAPER], [1, INK]] if schema.spikes else [[0, COLOURS[1]], [0.5, PAPER], [1, COLOURS[0]]]
+    image = {
+        "type": "heatmap", "x": steps * scale, "y": channels, "z": kept.T, "colorscale": colours, "showscale": False,
+        "zmin": 0 if schema.spikes else -top, "zmax": min(top, 2) if schema.spikes else top,
+        "hovertemplate": f"{title} %{{x:.3g}}, channel %{{y:.0f}}: %{{z:.3g}}<extra></extra>",
+    }  # fmt: skip
+    return figure([image], 240, x=title, y="channel", yaxis={"showgrid": False})
+
+
+def pooled(x: Shaped[np.ndarray, "T C"], reduce: Any) -> Float[np.ndarray, "t c"]:
+    """Neighbours put together until neither side has more than `CELLS`.
+
+    Example:
+        >>> pooled(np.ones((1000, 3)), np.max).shape
+        (250, 3)
+    """
+    for axis in (0, 1):
+        starts = np.linspace(0, x.shape[axis], min(CELLS, x.shape[axis]), endpoint=False).astype(int)
+        parts = np.split(x, starts[1:], axis=axis)
+        x = np.stack([reduce(p, axis=axis) for p in parts], axis=axis)
+    return x.astype(float)
+
+
+def line(t: Float[np.ndarray, "T"], y: Float[np.ndarray, "T"]) -> dict[str, Any]:
+    """x and y of a trace; a long line keeps the lowest and the highest value of each stretch.
+
+    Example:
+        >>> len(line(np.arange(90_000.0), np.random.default_rng(0).random(90_000))["x"]) <= POINTS
+        True
+    """
+    if len(y) > POINTS:
+        starts = np.linspace(0, len(y), POINTS // 2, endpoint=False).astype(int)
+        low = [s + int(np.argmin(np.where(np.isnan(p), np.inf, p))) for s, p in zip(starts, np.split(y, starts[1:]))]
+        high = [s + int(np.argmax(np.where(np.isnan(p), -np.inf, p))) for s, p in zip(starts, np.split(y, starts[1:]))]
+        keep = np.unique([*low, *high])
+        t, y = t[keep], y[keep]
+    return {"x": t, "y": y}
+
+
+def class_counts(splits: Splits) -> Figure:
+    """Samples of each class in each part, the most frequent classes first."""
+    classes = splits.train.schema.classes or ()
+    parts = {name: np.bincount(part.target, minlength=len(classes)) for name, part in vars(splits).items()}
+    order = np.argsort(-sum(parts.values()), kind="stable")[:BARS][::-1]
+    shades = {"train": ACCENT, "valid": MUTED, "test": INK}
+    traces = [
+        {"type": "bar", "orientation": "h", "name": name, "x": counts[order], "y": list(range(len(order))),
+         "marker": {"color": shades[name]}, "hovertemplate": f"%{{x}} in {name}<extra></extra>"}
+        for name, counts in parts.items()
+    ]  # fmt: skip
+    names = {"tickvals": list(range(len(order))), "ticktext": [label(classes[k]) for k in order]}
+    return figure(
+        traces, 90 + 18 * len(order), x="samples", barmode="stack", bargap=0.25, showlegend=True,
+        legend={"traceorder": "normal"}, xaxis={"showgrid": True}, yaxis={**names, "ticks": "", "showgrid": False},
+    )  # fmt: skip
+
+
+def whole_series(splits: Splits, number: int = 3) -> list[tuple[str, Figure]]:
+    """The first channels of a series over all its time, with the borders of the parts, under their names."""
+    test, valid = splits.test, splits.valid
+    assert isinstance(test, Windows) and isinstance(valid, Windows)
+    series = test.series
+    t = times(series)
+    borders = [int(part.starts.min()) + part.history for part in (valid, test)]
+    edges = [0, *borders, len(series) - 1]
+    names = [
+        {"x": (a + b) / 2 / (len(series) - 1), "xref": "paper", "y": 1, "yref": "paper", "text": name, "showarrow": False,
+         "yanchor": "bottom", "font": {"color": MUTED, "size": 12}}
+        for name, a, b in zip(("train", "validation", "test"), edges, edges[1:])
+    ]  # fmt: skip
+    lines = [
+        {"type": "line", "x0": t[b], "x1": t[b], "y0": 0, "y1": 1, "yref": "paper", "line": {"color": INK, "width": 1, "dash": "dot"}}
+        for b in borders
+    ]  # fmt: skip
+    out = []
+    for c in range(min(number, series.values.shape[1])):
+        trace = {"type": "scatter", "mode": "lines", "line": {"color": ACCENT, "width": 1}, "connectgaps": False}
+        points = line(np.arange(len(series), dtype=float), series.values[:, c])
+        points["x"] = t[points["x"].astype(int)]
+        drawn = figure(
+            [{**trace, **points, "hovertemplate": "%{x}: %{y:.4g}<extra></extra>"}], 200,
+            x=time_title(series), margin={"t": 22}, annotations=names, shapes=lines,
+            xaxis={"range": [t[0], t[-1]]},
+        )  # fmt: skip
+        out.append((series.schema.channels[c], drawn))
+    return out
+
+
+def times(series: Series) -> np.ndarray:
+    """[T] dates where the record has them, else seconds, else step numbers."""
+    if series.time is not None:
+        return np.array([datetime.fromtimestamp(s, UTC).strftime("%Y-%m-%d %H:%M:%S") for s in series.time])
+    return np.arange(len(series)) / (series.schema.rate or 1.0)
+
+
+def time_title(series: Series) -> str:
+    """The axis title that goes with `times`."""
+    return "" if series.time is not None else "time (s)" if series.schema.rate else "step"
