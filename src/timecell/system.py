@@ -14,30 +14,12 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from timecell.card import Card
 from timecell.data.containers import Batch, Data, Schema, Sequences, Series
 
+__all__ = ["Card", "Fitted", "Prediction", "Readout", "Run", "Scores", "Splits", "System", "Task"]
+
 Readout = Literal["last", "mean", "max", "softmax_sum", "every"]
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a system is, readable without importing torch (cards are literals, read from the source).
-
-    Attributes:
-        slug: name on the command line.
-        title: the paper's title, or what it is.
-        summary: one sentence.
-        family: spiking, memory, series, ...; "baseline" or "control" for what every comparison includes.
-        paper: where it was published, e.g. "arXiv:2306.17670"; None for a baseline.
-        n: number in the project's list of papers; None for a baseline.
-    """
-
-    slug: str
-    title: str
-    summary: str
-    family: str
-    paper: str | None = None
-    n: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 import types
 import zipfile
 from collections.abc import Mapping
@@ -60,14 +59,12 @@ class Store:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, making its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def key(*parts: object) -> str:

@@ -6,6 +6,8 @@ aligned with whatever they were recorded against. Every spike is counted once.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Float, Int, UInt
 
@@ -15,7 +17,11 @@ ROUNDING = 1e-6  # of a bin: a time that close below a border (0.29 / 0.01 = 28.
 
 
 def bin_spikes(
-    times: Float[np.ndarray, "E"], units: Int[np.ndarray, "E"], offsets: Int[np.ndarray, "N+1"], dt: float, channels: int
+    times: Float[np.ndarray, "E"],
+    units: Int[np.ndarray, "E"],
+    offsets: Int[np.ndarray, "N+1"],
+    dt: float,
+    channels: int,
 ) -> tuple[UInt[np.ndarray, "S C"], Int[np.ndarray, "N+1"]]:
     """Counts of all samples end to end, and where each starts; a sample ends with the bin of its last spike.
 
@@ -38,7 +44,7 @@ def bin_spikes(
         raise InputError("dt", found=dt, expected="a bin width in seconds above 0", remedy="try dt=0.010")
     bins = np.floor(times / dt + ROUNDING).astype(np.int64)
     samples = []
-    for start, stop in zip(offsets[:-1], offsets[1:]):
+    for start, stop in pairwise(offsets):
         steps = int(bins[start:stop].max(initial=0)) + 1
         cell = bins[start:stop] * channels + units[start:stop]
         count = np.bincount(cell, minlength=steps * channels)

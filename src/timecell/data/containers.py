@@ -1,4 +1,4 @@
-"""What data look like inside timecell: a `Schema` that describes them, `Sequences`, `Series`, `Windows`, and the `Batch`.
+"""What data look like inside timecell: `Schema`, `Sequences`, `Series`, `Windows`, and the `Batch` that is cut of them.
 
 Time is the second axis everywhere: `[B, T, C]`. Ragged sequences are stored end to end with offsets; a `Batch` pads
 them with zeros and says how long each one is. In a target, NaN means *not observed*: it is neither trained on nor
@@ -149,7 +149,9 @@ class Sequences:
         for i, s in enumerate(samples):
             if s.ndim != 2 or s.shape[1] != samples[0].shape[1]:
                 raise InputError(
-                    f"samples[{i}]", found=f"shape {s.shape}", expected=f"[T, {samples[0].shape[-1]}]",
+                    f"samples[{i}]",
+                    found=f"shape {s.shape}",
+                    expected=f"[T, {samples[0].shape[-1]}]",
                     remedy="give every sample the shape [time, channels] with the same channels",
                 )
         lengths = np.array([len(s) for s in samples])
@@ -171,7 +173,10 @@ class Sequences:
         )
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return cls(
-            values, offsets, y, schema,
+            values,
+            offsets,
+            y,
+            schema,
             None if group is None else np.asarray(group, dtype=np.int64),
             None if part is None else np.asarray(part, dtype=str),
         )

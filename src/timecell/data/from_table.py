@@ -1,9 +1,10 @@
-"""What a table means: a series (one row a step) or labelled sequences (long: one row a step; wide: one row a sequence)."""
+"""What a table means: a series, or sequences in long form (one row a step) or wide form (one row a sequence)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -13,15 +14,6 @@ from timecell.data.grid import TOLERANCE, increasing, regular_grid
 from timecell.data.labels import class_indices
 from timecell.data.table import PARTS, Table
 from timecell.errors import DataError
-
-
-def is_labelled(table: Table) -> bool:
-    """Whether a table with no kind given reads as sequences: it has a label column and no column of time alone.
-
-    A label column under a usual name is enough, unless a time column without an id says that the rows are a series.
-    """
-    roles = table.roles({"target": None, "id": None, "time": None})
-    return "target" in roles and ("id" in roles or "time" not in roles)
 
 
 def series(table: Table, *, time: str | None = None, period: int | None = None) -> Series:
@@ -150,8 +142,9 @@ def _by_id(table: Table, name: str, *, timed: bool) -> tuple[Int[np.ndarray, "R"
 def _rate_within(table: Table, name: str, order: Int[np.ndarray, "R"], offsets: Int[np.ndarray, "N+1"]) -> float | None:
     """Steps per second; DataError unless all sequences have the same even steps."""
     seconds = table.seconds(name)[0][order]
-    for start, stop in zip(offsets[:-1], offsets[1:]):
-        increasing(seconds[start:stop], table.source(name), lambda i, start=start: table.row(order[start + i]))
+    for start, stop in pairwise(offsets):
+        rows = order[start:stop]
+        increasing(seconds[start:stop], table.source(name), [table.row(i) for i in rows].__getitem__)
     gap = np.delete(np.diff(seconds), offsets[1:-1] - 1)
     if not len(gap):
         return None

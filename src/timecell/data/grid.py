@@ -42,9 +42,7 @@ class Grid:
         return out
 
 
-def regular_grid(
-    time: Float[np.ndarray, "R"], source: str, row: Callable[[int], str], *, dates: bool = False
-) -> Grid:
+def regular_grid(time: Float[np.ndarray, "R"], source: str, row: Callable[[int], str], *, dates: bool = False) -> Grid:
     """The grid that these time stamps lie on.
 
     Args:

@@ -34,7 +34,7 @@ def class_indices(
     if len(missing):
         shown = ", ".join(row(int(i)) for i in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            source, found=f"no label in {len(missing)} of {len(values)} rows ({shown})", expected="a label in every row",
+            source, found=f"no label in {len(missing)} of {len(values)} rows ({shown})", expected="one in every row",
             remedy="fill them in, or delete these rows",
         )  # fmt: skip
     if values.dtype.kind == "f":

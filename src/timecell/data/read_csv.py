@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from pathlib import Path
 
@@ -28,7 +29,13 @@ def read_csv(path: Path) -> Table:
             with too few or too many cells, or a blank line in the middle.
     """
     text = _text(path)
-    names, rows, lines = _rows(path, text, _separator(text))
+    try:
+        names, rows, lines = _rows(path, text, _separator(text))
+    except csv.Error as error:
+        raise DataError(
+            str(path), found=f"broken quoting ({error})", expected='cells with quotes around all of them: "a, b"',
+            remedy="close the quotes",
+        ) from error  # fmt: skip
     _check_names(path, names)
     if not rows:
         raise DataError(
@@ -41,7 +48,7 @@ def read_csv(path: Path) -> Table:
 def _text(path: Path) -> str:
     """The file's text, unpacked if its name ends in .gz."""
     raw = path.read_bytes()
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         try:
             raw = gzip.decompress(raw)
         except (EOFError, OSError, zlib.error) as error:
@@ -58,14 +65,17 @@ def _text(path: Path) -> str:
         ) from error  # fmt: skip
     if not text.strip():
         raise DataError(
-            str(path), found="an empty file", expected="a line of column names and rows", remedy="check how it was written"
+            str(path),
+            found="an empty file",
+            expected="a line of column names and rows",
+            remedy="check how it was written",
         )
     return text
 
 
 def _separator(text: str) -> str:
     """The separator that cuts the first two lines into equally many cells, as many as possible."""
-    first_lines = io.StringIO(text).readlines(100_000)[:2]
+    first_lines = re.split(r"\r\n|\r|\n", text, maxsplit=2)[:2]
 
     def cells(separator: str) -> tuple[bool, int]:
         counts = [len(row) for row in csv.reader(first_lines, delimiter=separator)]
@@ -76,8 +86,8 @@ def _separator(text: str) -> str:
 
 def _rows(path: Path, text: str, separator: str) -> tuple[list[str], list[list[str]], list[int]]:
     """Column names, rows of cells, and the line on which each row ends."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [name.strip() for name in next(reader)]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    names = [name.strip() for name in next(reader) or [""]]
     rows, lines, blank = [], [], 0
     for row in reader:
         if not row:

@@ -29,7 +29,7 @@ def read_parquet(path: Path) -> Table:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            str(path), found=f"no readable Parquet file ({str(error).splitlines()[0]})", expected="a whole Parquet file",
+            str(path), found=f"no readable Parquet ({str(error).splitlines()[0]})", expected="a whole Parquet file",
             remedy="copy or write it again",
         ) from error  # fmt: skip
     names = table.column_names

@@ -139,7 +139,7 @@ class Table:
         names = [name for name in self.columns if name not in roles.values()]
         if not names:
             raise DataError(
-                str(self.path), found=f"only the columns {_listed(self.columns)}", expected="a column of values as well",
+                str(self.path), found=f"only the columns {_listed(self.columns)}", expected="a column of values too",
                 remedy="add one, or name the roles of the columns differently",
             )  # fmt: skip
         return names

@@ -29,7 +29,9 @@ TABLE: dict[str, str] = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}",
     "neg": "-{0}", "reciprocal": "ONE / {0}", "abs": "abs({0})", "sqrt": "math.sqrt({0})", "rsqrt": "ONE / math.sqrt({0})",
     "exp": "exp({0})", "log": "log({0})", "tanh": "tanh({0})", "sigmoid": "sigmoid({0})",
-    "sin": "math.sin({0})", "cos": "math.cos({0})", "atan": "math.atan({0})", "erf": "math.erf({0})",
+    "sin": "math.sin({0})", "cos": "math.cos({0})", "sinh": "math.sinh({0})", "cosh": "math.cosh({0})",
+    "asin": "math.asin({0})", "acos": "math.acos({0})", "atan": "math.atan({0})", "atan2": "math.atan2({0}, {1})",
+    "hypot": "math.hypot({0}, {1})", "erf": "math.erf({0})", "exp2": "real(2.0 ** {0})",
     "expm1": "math.expm1({0})", "log1p": "math.log1p({0})",
     "floor": "np.floor({0})", "ceil": "np.ceil({0})", "trunc": "np.trunc({0})", "round": "np.rint({0})",
     "maximum": "({0} if ({0} >= {1}) | ({0} != {0}) else {1})", "minimum": "({0} if ({0} <= {1}) | ({0} != {0}) else {1})",
@@ -41,7 +43,10 @@ TABLE: dict[str, str] = {
     "where": "({1} if {0} else {2})", "masked_fill": "({2} if {1} else {0})",
 }  # fmt: skip
 SAME = {"alias", "clone", "detach", "_to_copy", "lift_fresh_copy"}  # a copy, or a change of type
-CONSTANT = {"full": 1, "full_like": 1, "zeros_like": None, "ones_like": None, "scalar_tensor": 0}  # name -> where the value stands
+CONSTANT = {  # name -> which argument is the value; None: the name says it
+    "full": 1, "full_like": 1, "scalar_tensor": 0, "zeros_like": None, "ones_like": None, "_efficientzerotensor": None,
+}  # fmt: skip
+ROUNDING = {"floor": "np.floor({0} / {1})", "trunc": "np.trunc({0} / {1})"}
 LITERALS = {0.0: "ZERO", 0.5: "HALF", 1.0: "ONE", 2.0: "TWO", -1.0: "-ONE"}
 REALS = {torch.float32: "np.float32", torch.float64: "np.float64"}
 
@@ -203,11 +208,12 @@ class _Body:
         self.reads = [n.name for n in graph.find_nodes(op="placeholder") if n in needed and n not in alone]
         for node in graph.find_nodes(op="placeholder"):
             self.names.setdefault(node, f"{node.name}_")
+        _refuse(step, [_name(n) for n in loop_nodes])
         for i, node in enumerate(loop_nodes):
             self._line(node, i)
 
     def _line(self, node: fx.Node, i: int) -> None:
-        op = node.target.overloadpacket.__name__ if hasattr(node.target, "overloadpacket") else str(node.target)
+        op = _name(node)
         name = f"{op.strip('_')}_{i}"
         real = dtype_of(node).is_floating_point
         if op in SAME:
@@ -221,7 +227,9 @@ class _Body:
             text = self._power(node)
         elif op == "clamp":
             text = self._clamp(node)
-        elif op in TABLE and not set(node.kwargs) - {"alpha"}:
+        elif op == "div" and "rounding_mode" in node.kwargs:
+            text = ROUNDING[str(node.kwargs["rounding_mode"])].format(*(self._operand(a, True) for a in node.args))
+        else:
             truth = op.startswith(("logical", "bitwise"))
             mixed = op in ("where", "masked_fill")
             operands = [
@@ -231,8 +239,6 @@ class _Body:
             if node.kwargs.get("alpha", 1) != 1:
                 operands[1] = f"{self._operand(node.kwargs['alpha'], True)} * {operands[1]}"
             text = TABLE[op].format(*operands)
-        else:
-            raise NotPointwise(f"{op} in {locate(self.step, (op,))}")
         self.names[node] = name
         self.lines.append(f"{name} = {text}")
 
@@ -311,6 +317,21 @@ L1 = types.Array(types.int64, 1, "C")
         return Program(source, arguments, self.hoisted, self.given, tuple(self.constants), outputs)
 
 
+def _name(node: fx.Node) -> str:
+    """The operation's name without its overload."""
+    return node.target.overloadpacket.__name__ if hasattr(node.target, "overloadpacket") else str(node.target)
+
+
+def _refuse(step: Step, names: Sequence[str]) -> None:
+    """Stop at operations outside the table, naming one whose source line can be found."""
+    known = {*TABLE, *SAME, *CONSTANT, "pow", "clamp"}
+    strange = [n for n in dict.fromkeys(names) if n not in known]
+    if strange:
+        places = {n: locate(step, (n,)) for n in strange}
+        name = next((n for n in strange if "(line" in places[n]), strange[0])
+        raise NotPointwise(f"{name} in {places[name]}")
+
+
 def _multiply_by_reciprocals(graph: fx.Graph, params: Sequence[str]) -> None:
     """x / p becomes x * (1 / p) where p is made of parameters alone: the division leaves the loop."""
     alone = _param_only(graph, params)
@@ -331,7 +352,8 @@ def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
         node = stack.pop()
         if node not in found:
             found.add(node)
-            stack += node.all_input_nodes
+            if node.op != "call_function" or _name(node) not in CONSTANT:  # a constant needs only the shape of its inputs
+                stack += node.all_input_nodes
     return found
 
 

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from timecell.errors import TraceError
+from timecell.errors import TimecellError, TraceError
 
+aten = torch.ops.aten
+ALSO_DECOMPOSED = [aten.leaky_relu, aten.gelu, aten.elu, aten.hardtanh]  # beyond the core table
 SHAPE = (2, 3)  # two rows, three units: any mixing of either shows up as an operation that is not pointwise
 
 
@@ -76,7 +78,7 @@ def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
 
 
 def _graph(step: Step, function: Callable[..., Any], names: tuple[str, ...], dtype: torch.dtype) -> fx.Graph:
-    from torch._decomp import core_aten_decompositions
+    from torch._decomp import core_aten_decompositions, get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
 
     generator = torch.Generator().manual_seed(0)
@@ -85,9 +87,9 @@ def _graph(step: Step, function: Callable[..., Any], names: tuple[str, ...], dty
         raw = make_fx(function)(*examples)
         graph_module = make_fx(
             torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations"),
-            decomposition_table=core_aten_decompositions(),
+            decomposition_table={**core_aten_decompositions(), **get_decompositions(ALSO_DECOMPOSED)},
         )(*examples)
-    except TraceError:
+    except TimecellError:
         raise
     except Exception as error:  # torch's own message is about its internals; say what the user wrote instead
         _explain_failure(step, error)
@@ -150,7 +152,7 @@ def _explain_failure(step: Step, error: Exception) -> None:
             remedy="write torch.where(condition, a, b) in place of if/else",
         ) from None
     raise TraceError(
-        locate(step), found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else error!r}",
+        _place(step, _line_of(step, error)), found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else error!r}",
         expected="a step that runs on tensors of one shape and returns (y, state)",
         remedy="run dynamics once by hand on small tensors and mend what it says",
     ) from error
@@ -192,10 +194,22 @@ def locate(step: Step, names: Iterable[str] = (), outside: bool = False) -> str:
             step.function(*args)
     except Exception:
         locator.line = locator.line or locator.last
+    return _place(step, locator.line)
+
+
+def _line_of(step: Step, error: Exception) -> int | None:
+    """The line of the user's step function that an exception passed through."""
+    code, line, trace_ = getattr(step.source, "__code__", None), None, error.__traceback__
+    while trace_ is not None:
+        line = trace_.tb_lineno if trace_.tb_frame.f_code is code else line
+        trace_ = trace_.tb_next
+    return line
+
+
+def _place(step: Step, line: int | None) -> str:
     where = f"{step.name}.{getattr(step.source, '__name__', 'dynamics')}"
-    if locator.code is None:
+    code = getattr(step.source, "__code__", None)
+    if code is None or line is None:
         return where
-    file = inspect.getsourcefile(locator.code) or locator.code.co_filename
-    line = locator.line or locator.code.co_firstlineno
-    text = linecache.getline(file, line).strip()
-    return f"{where} (line {line} of {file.rsplit('/', 1)[-1]}: {text!r})"
+    file = inspect.getsourcefile(code) or code.co_filename
+    return f"{where} (line {line} of {file.rsplit('/', 1)[-1]}: {linecache.getline(file, line).strip()!r})"

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from timecell.data.containers import Schema, Sequences, Series, Windows
-from timecell.report.look import ACCENT, COLOURS, INK, LINE, MUTED, PAPER, Figure, figure, label
+from timecell.report.look import ACCENT, COLOURS, INK, MUTED, PAPER, TEST, TRAIN, VALID, Figure, Stroke, figure, label
 from timecell.system import Splits
 
 POINTS = 1500  # of one drawn line
@@ -29,10 +29,10 @@ def samples(train: Sequences, number: int = 6) -> list[tuple[str, Figure]]:
 def sample(x: Shaped[np.ndarray, "T C"], schema: Schema) -> Figure:
     """One sample: a raster of event counts, lines of a few channels, or an image of many."""
     title, scale = ("time (s)", 1 / schema.rate) if schema.rate else ("step", 1.0)
-    if not schema.spikes and x.shape[1] <= LINES:
+    if strokes := channel_strokes(schema):
         return figure(
             [{"type": "scatter", "mode": "lines", "name": label(name), **line(np.arange(len(x)) * scale, x[:, c]),
-              "line": {"color": COLOURS[c], "width": 1.5}} for c, name in enumerate(schema.channels)],
+              "line": {**stroke, "width": 1.5}} for c, (name, stroke) in enumerate(strokes.items())],
             210, x=title,
         )  # fmt: skip
     kept = pooled(x, np.max if schema.spikes else np.mean)
@@ -45,6 +45,12 @@ def sample(x: Shaped[np.ndarray, "T C"], schema: Schema) -> Figure:
         "hovertemplate": f"{title} %{{x:.3g}}, channel %{{y:.0f}}: %{{z:.3g}}<extra></extra>",
     }  # fmt: skip
     return figure([image], 240, x=title, y="channel", yaxis={"showgrid": False})
+
+
+def channel_strokes(schema: Schema) -> dict[str, Stroke]:
+    """The line of each channel, where these are few enough to be told apart; empty for events and for many."""
+    few = not schema.spikes and len(schema.channels) <= LINES
+    return {name: {"color": colour, "dash": "solid"} for name, colour in zip(schema.channels, COLOURS)} if few else {}
 
 
 def pooled(x: Shaped[np.ndarray, "T C"], reduce: Any) -> Float[np.ndarray, "t c"]:
@@ -61,7 +67,7 @@ def pooled(x: Shaped[np.ndarray, "T C"], reduce: Any) -> Float[np.ndarray, "t c"
     return x.astype(float)
 
 
-def line(t: Float[np.ndarray, "T"], y: Float[np.ndarray, "T"]) -> dict[str, Any]:
+def line(t: Float[np.ndarray, " T"], y: Float[np.ndarray, " T"]) -> dict[str, Any]:
     """x and y of a trace; a long line keeps the lowest and the highest value of each stretch.
 
     Example:
@@ -78,15 +84,14 @@ def line(t: Float[np.ndarray, "T"], y: Float[np.ndarray, "T"]) -> dict[str, Any]
 
 
 def class_counts(splits: Splits) -> Figure:
-    """Samples of each class in each part, the most frequent classes first."""
+    """Samples of each class in each part; of very many classes the most frequent ones."""
     classes = splits.train.schema.classes or ()
     parts = {name: np.bincount(part.target, minlength=len(classes)) for name, part in vars(splits).items()}
-    order = np.argsort(-sum(parts.values()), kind="stable")[:BARS][::-1]
-    shades = {"train": ACCENT, "valid": MUTED, "test": INK}
+    order = np.sort(np.argsort(-sum(parts.values()), kind="stable")[:BARS])[::-1]
     traces = [
         {"type": "bar", "orientation": "h", "name": name, "x": counts[order], "y": list(range(len(order))),
-         "marker": {"color": shades[name]}, "hovertemplate": f"%{{x}} in {name}<extra></extra>"}
-        for name, counts in parts.items()
+         "marker": {"color": colour}, "hovertemplate": f"%{{x}} in {name}<extra></extra>"}
+        for counts, name, colour in zip(parts.values(), ("train", "validation", "test"), (TRAIN, VALID, TEST))
     ]  # fmt: skip
     names = {"tickvals": list(range(len(order))), "ticktext": [label(classes[k]) for k in order]}
     return figure(
@@ -104,13 +109,9 @@ def whole_series(splits: Splits, number: int = 3) -> list[tuple[str, Figure]]:
     borders = [int(part.starts.min()) + part.history for part in (valid, test)]
     edges = [0, *borders, len(series) - 1]
     names = [
-        {"x": (a + b) / 2 / (len(series) - 1), "xref": "paper", "y": 1, "yref": "paper", "text": name, "showarrow": False,
-         "yanchor": "bottom", "font": {"color": MUTED, "size": 12}}
+        {"x": (a + b) / 2 / (len(series) - 1), "xref": "paper", "y": 1, "yref": "paper", "yanchor": "bottom",
+         "text": name, "showarrow": False, "font": {"color": MUTED, "size": 12}}
         for name, a, b in zip(("train", "validation", "test"), edges, edges[1:])
-    ]  # fmt: skip
-    lines = [
-        {"type": "line", "x0": t[b], "x1": t[b], "y0": 0, "y1": 1, "yref": "paper", "line": {"color": INK, "width": 1, "dash": "dot"}}
-        for b in borders
     ]  # fmt: skip
     out = []
     for c in range(min(number, series.values.shape[1])):
@@ -119,11 +120,17 @@ def whole_series(splits: Splits, number: int = 3) -> list[tuple[str, Figure]]:
         points["x"] = t[points["x"].astype(int)]
         drawn = figure(
             [{**trace, **points, "hovertemplate": "%{x}: %{y:.4g}<extra></extra>"}], 200,
-            x=time_title(series), margin={"t": 22}, annotations=names, shapes=lines,
+            x=time_title(series), margin={"t": 22}, annotations=names, shapes=[border(t[b]) for b in borders],
             xaxis={"range": [t[0], t[-1]]},
         )  # fmt: skip
         out.append((series.schema.channels[c], drawn))
     return out
+
+
+def border(x: Any) -> dict[str, Any]:
+    """A dotted vertical line."""
+    stroke = {"color": INK, "width": 1, "dash": "dot"}
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": stroke}
 
 
 def times(series: Series) -> np.ndarray:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from timecell.compare import Comparison
-from timecell.data.containers import Sequences, Windows
-from timecell.report.data_figures import time_title, times
-from timecell.report.look import ACCENT, INK, MUTED, PAPER, SECOND, Figure, figure, label, strokes
+from timecell.data.containers import Data, Sequences, Windows
+from timecell.report.data_figures import border, time_title, times
+from timecell.report.look import ACCENT, BAND, DASHES, INK, PAPER, SECOND, Figure, Stroke, figure, label, strokes
 from timecell.tasks.truth import future, naive_scale, target_channels
 
 Arrays = Mapping[str, np.ndarray]
 WRITTEN = 12  # classes up to which a confusion matrix has its numbers written in
+TICKS = 40  # class names on its sides
 
 
 def confusion(prediction: Arrays, test: Sequences) -> Int[np.ndarray, "K K"]:
@@ -31,10 +33,11 @@ def confusion_figure(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...]) -
     n = len(classes)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [label(c, 14) for c in classes]
-    ticks = {"tickvals": list(range(n)), "ticktext": names, "ticks": "", "showgrid": False, "type": "linear"}
+    axis = {"ticks": "", "showgrid": False, "type": "linear"}
+    rows, columns = list(range(0, n, -(-n // TICKS))), list(range(0, n, -(-3 * n // TICKS)))
     image = {
-        "type": "heatmap", "z": share, "zmin": 0, "zmax": 1, "colorscale": [[0, PAPER], [1, ACCENT]], "showscale": False,
-        "customdata": counts, "xgap": 1, "ygap": 1,
+        "type": "heatmap", "z": share, "zmin": 0, "zmax": 1, "colorscale": [[0, PAPER], [1, ACCENT]],
+        "showscale": False, "customdata": counts, "xgap": 1, "ygap": 1,
         "hovertemplate": "true %{y}, predicted %{x}: %{customdata} (%{z:.0%})<extra></extra>",
     }  # fmt: skip
     written = [
@@ -43,8 +46,9 @@ def confusion_figure(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...]) -
         for i in range(n) for j in range(n) if n <= WRITTEN and counts[i, j]
     ]  # fmt: skip
     return figure(
-        [image], 150 + max(200, 17 * n), x="predicted", y="true", annotations=written,
-        xaxis={**ticks, "tickangle": -45, "range": [-0.5, n - 0.5]}, yaxis={**ticks, "range": [n - 0.5, -0.5]},
+        [image], 150 + max(200, 17 * len(rows)), x="predicted", y="true", annotations=written,
+        xaxis={**axis, "tickvals": columns, "ticktext": [names[k] for k in columns], "tickangle": -45, "range": [-0.5, n - 0.5]},
+        yaxis={**axis, "tickvals": rows, "ticktext": [names[k] for k in rows], "range": [n - 0.5, -0.5]},
     )  # fmt: skip
 
 
@@ -59,6 +63,17 @@ def confused(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...], number: i
     worst = [divmod(int(k), len(classes)) for k in np.argsort(-off, axis=None, kind="stable")[:number]]
     sizes = counts.sum(axis=1)
     return [f"“{classes[i]}” taken for “{classes[j]}” ({off[i, j]} of {sizes[i]})" for i, j in worst if off[i, j]]
+
+
+def shown(c: Comparison) -> list[str]:
+    """The best system and, if that is another one, the best baseline."""
+    return [c.rows[0].slug, *(row.slug for row in c.rows[1:] if row.is_baseline)][:2]
+
+
+def thinned(c: Comparison, test: Data) -> str:
+    """Which share of a long test set the figures are drawn from; empty if all of it."""
+    kept = len(c.predictions[c.rows[0].slug]["item"])
+    return "" if kept == len(test) else f", {kept} of {len(test)} samples, evenly spaced"
 
 
 def horizon_errors(c: Comparison, test: Windows) -> Figure:
@@ -81,43 +96,50 @@ def horizon_errors(c: Comparison, test: Windows) -> Figure:
 
 def forecasts(c: Comparison, test: Windows) -> list[tuple[str, Figure]]:
     """An easy, a typical and a hard window of the best system, the best baseline beside it, under their names."""
-    best = c.predictions[c.rows[0].slug]
-    error = item_errors(best, test)
-    order = np.argsort(error)[: int((~np.isnan(error)).sum())]
+    items = reduce(np.intersect1d, [c.predictions[slug]["item"] for slug in shown(c)])
+    errors = np.abs(kept(c.predictions[c.rows[0].slug], items)["values"] - future(test.select(items)))[:, :, 0]
+    seen = ~np.isnan(errors)
+    mean = np.where(seen, errors, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    order = items[seen.any(axis=1)][np.argsort(mean[seen.any(axis=1)], kind="stable")]
     ranks = {"easy (10th percentile)": 0.1, "typical (median)": 0.5, "hard (90th percentile)": 0.9}
-    chosen = {name: int(order[int(share * (len(order) - 1))]) for name, share in ranks.items()}
-    return [(name, forecast(c, test, n)) for name, n in chosen.items()]
+    return [(name, forecast(c, test, order[round(share * (len(order) - 1))])) for name, share in ranks.items()]
 
 
-def item_errors(prediction: Arrays, test: Windows) -> Float[np.ndarray, "N"]:
-    """Mean absolute error of the first target channel in each kept window; NaN where nothing was observed."""
-    off = np.abs(prediction["values"] - future(test.select(prediction["item"])))[:, :, 0]
-    seen = ~np.isnan(off)
-    return np.where(seen.any(axis=1), np.where(seen, off, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1), np.nan)
+def kept(prediction: Arrays, items: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    """The prediction of these test items, all of them among the kept ones."""
+    at = np.searchsorted(prediction["item"], items)
+    return {name: prediction[name][at] for name in ("values", "quantiles") if name in prediction}
 
 
-def forecast(c: Comparison, test: Windows, n: int) -> Figure:
-    """One kept window: the end of its history, the truth, the best system's forecast with its band, the best baseline."""
-    best = c.rows[0]
-    prediction = c.predictions[best.slug]
-    start = int(test.starts[prediction["item"][n]])
-    begin, now, end = start + max(0, test.history - 3 * test.horizon), start + test.history, start + test.history + test.horizon
+def forecast(c: Comparison, test: Windows, item: int) -> Figure:
+    """One window: the end of its history, the truth, the best system's forecast with its band, the best baseline's."""
+    start = int(test.starts[item])
+    now, end = start + test.history, start + test.history + test.horizon
+    begin = max(start, now - 3 * test.horizon)
     t, y = times(test.series)[begin:end], test.series.values[begin:end, target_channels(test)[0]]
-    ahead = t[now - begin :]
-    line = {"type": "scatter", "mode": "lines" if test.horizon > 1 else "markers", "hovertemplate": "%{y:.4g}"}
+    stroke = forecast_strokes(c)
+    line = {"type": "scatter", "mode": "lines" if test.horizon > 1 else "markers", "x": t[now - begin :]}
     traces: list[dict[str, Any]] = []
-    if "quantiles" in prediction:
-        low, high = prediction["quantiles"][n, :, 0, 0], prediction["quantiles"][n, :, 0, -1]
-        levels = [f"{100 * level:g}" for level in prediction["levels"][[0, -1]]]
-        edge = {**line, "x": ahead, "line": {"width": 0, "color": ACCENT}, "hoverinfo": "skip", "hovertemplate": None}
-        band = {"fill": "tonexty", "fillcolor": "rgba(0,114,178,0.2)", "name": f"{' to '.join(levels)} %", "showlegend": True}
-        traces += [{**edge, "y": low, "showlegend": False}, {**edge, "y": high, **band}]
-    traces.append({**line, "mode": "lines", "x": t, "y": y, "name": "truth", "line": {"color": INK, "width": 1.5}})
-    shown = [(best, ACCENT, "solid"), *((r, SECOND, "dash") for r in c.rows[1:] if r.is_baseline)][:2]
-    for row, colour, dash in shown:
-        values = c.predictions[row.slug]["values"][n, :, 0]
-        traces.append({**line, "x": ahead, "y": values, "name": label(row.slug), "line": {"color": colour, "width": 2, "dash": dash}})
-    border = {"type": "line", "x0": ahead[0], "x1": ahead[0], "y0": 0, "y1": 1, "yref": "paper", "line": {"color": MUTED, "width": 1, "dash": "dot"}}
-    return figure(
-        traces, 250, x=time_title(test.series), hovermode="x", shapes=[border], xaxis={"nticks": 4},
-    )  # fmt: skip
+    for slug in shown(c):
+        forecasted = kept(c.predictions[slug], np.array([item]))
+        if "quantiles" in forecasted and slug == c.rows[0].slug:
+            low, *_, high = np.moveaxis(forecasted["quantiles"][0, :, 0], 1, 0)
+            edge = {**line, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+            traces += [{**edge, "y": low}, {**edge, "y": high, "fill": "tonexty", "fillcolor": BAND}]
+        width = {**stroke[slug], "width": 2}
+        traces.append({**line, "y": forecasted["values"][0, :, 0], "name": label(slug), "line": width})
+    traces.append({**line, "mode": "lines", "x": t, "y": y, "name": "truth", "line": {**stroke["truth"], "width": 1.5}})
+    layout = {"hovermode": "x", "shapes": [border(t[now - begin])], "xaxis": {"nticks": 4}}
+    return figure(traces, 250, x=time_title(test.series), **layout)
+
+
+def forecast_strokes(c: Comparison) -> dict[str, Stroke]:
+    """The lines of the truth and of what is shown beside it."""
+    lines = {slug: {"color": colour, "dash": dash} for slug, colour, dash in zip(shown(c), (ACCENT, SECOND), DASHES)}
+    return lines | {"truth": {"color": INK, "dash": "solid"}}
+
+
+def band(c: Comparison) -> str:
+    """What the band around the best system's forecast is, in words; empty if it has none."""
+    levels = c.predictions[c.rows[0].slug].get("levels", ())
+    return f"The band is its {100 * levels[0]:g} to {100 * levels[-1]:g} % quantiles." if len(levels) > 1 else ""

@@ -16,16 +16,17 @@ def ranking(c: Comparison) -> Figure:
     """Every seed's test score as a dot, mean and standard deviation as a bar; the best on top, baselines grey."""
     name = {row.slug: ("≈ " if words.is_tie(row) else "") + label(row.slug) for row in c.rows}
     traces: list[dict[str, Any]] = []
-    for kind, rows in (("system", networks(c)), ("baseline", [r for r in c.rows if r.is_baseline])):
-        colour = MUTED if kind == "baseline" else ACCENT
+    for baseline, colour in ((False, ACCENT), (True, MUTED)):
+        rows = [row for row in c.rows if row.is_baseline == baseline]
         traces += [
             {
-                "type": "scatter", "mode": "lines", "hoverinfo": "skip", "opacity": 0.3, "line": {"color": colour, "width": 9},
+                "type": "scatter", "mode": "lines", "hoverinfo": "skip", "opacity": 0.3,
+                "line": {"color": colour, "width": 9},
                 "x": [x for r in rows for x in (r.metric - r.spread, r.metric + r.spread, None)],
                 "y": [y for r in rows for y in (name[r.slug], name[r.slug], None)],
             },
             {
-                "type": "scatter", "mode": "markers", "name": kind, "customdata": [seed for r in rows for seed in seeds(c, r)],
+                "type": "scatter", "mode": "markers", "customdata": [seed for r in rows for seed in seeds(c, r)],
                 "x": [x for r in rows for x in r.values], "y": [name[r.slug] for r in rows for _ in r.values],
                 "marker": {"color": colour, "size": 7, "opacity": 0.75},
                 "hovertemplate": "%{y}, seed %{customdata}: %{x:.4g}<extra></extra>",
@@ -38,8 +39,10 @@ def ranking(c: Comparison) -> Figure:
         ]  # fmt: skip
     order = [name[row.slug] for row in reversed(c.rows)]
     axis = {"type": "category", "categoryorder": "array", "categoryarray": order, "range": [-0.6, len(order) - 0.4]}
-    title = f"{words.metric(c.metric)} on the test data ({words.direction(c)})"
-    return figure(traces, 70 + 32 * len(order), x=title, xaxis={"showgrid": True}, yaxis={**axis, "ticks": "", "showgrid": False})
+    return figure(
+        traces, 70 + 32 * len(order), x=words.metric(c.metric), xaxis={"showgrid": True},
+        yaxis={**axis, "ticks": "", "showgrid": False},
+    )  # fmt: skip
 
 
 def seeds(c: Comparison, row: Row) -> list[int]:
@@ -47,25 +50,18 @@ def seeds(c: Comparison, row: Row) -> list[int]:
     return [c.settings.first_seed + i for i in range(len(row.values))]
 
 
-def networks(c: Comparison) -> list[Row]:
-    """The rows that are no baselines."""
-    return [row for row in c.rows if not row.is_baseline]
-
-
-def curves(c: Comparison, key: str) -> Figure | None:
-    """One column of the training history over updates, a line a system; None if nobody has it."""
+def curves(c: Comparison, key: str) -> Figure:
+    """One column of the training histories over updates, a line a system."""
     stroke = strokes(c)
     traces = []
     for row in c.rows:
         points = [(r["update"], r[key]) for r in history(row) if r.get(key) is not None]
-        if points:
-            updates, values = zip(*points)
-            traces.append({
-                "type": "scatter", "mode": "lines+markers" if len(points) < 3 else "lines", "name": label(row.slug),
-                "x": updates, "y": values, "line": {**stroke[row.slug], "width": 2},
-                "hovertemplate": "%{y:.4g} after %{x} updates",
-            })  # fmt: skip
-    return figure(traces, 260, x="updates", hovermode="closest") if traces else None
+        traces.append({
+            "type": "scatter", "mode": "lines+markers" if len(points) < 3 else "lines", "name": label(row.slug),
+            "x": [update for update, _ in points], "y": [value for _, value in points],
+            "line": {**stroke[row.slug], "width": 2}, "hovertemplate": "%{y:.4g} after %{x} updates",
+        })  # fmt: skip
+    return figure(traces, 260, x="updates")
 
 
 def history(row: Row) -> Sequence[Mapping[str, Any]]:

@@ -13,10 +13,13 @@ from typing import Any
 from timecell.compare import Comparison
 
 Figure = dict[str, Any]
+Stroke = dict[str, str]  # colour and dash of a line
 
 INK, MUTED, LINE, PAPER, ACCENT, SECOND = "@ink", "@muted", "@line", "@paper", "@accent", "@second"
-# Okabe and Ito (2008), told apart by every kind of colour vision; without the black and the yellow.
+# Okabe and Ito (2008): told apart by every kind of colour vision; without the black and the yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+BAND = "rgba(0,114,178,0.2)"  # the first of them, for areas
+TRAIN, VALID, TEST = COLOURS[0], COLOURS[4], COLOURS[5]
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -28,8 +31,8 @@ def figure(traces: Sequence[Mapping[str, Any]], height: int, x: str = "", y: str
         [0, 1]
     """
     axis = {
-        "automargin": True, "gridcolor": LINE, "linecolor": LINE, "zeroline": False, "ticks": "outside", "tickcolor": LINE,
-        "fixedrange": True, "title": {"standoff": 8},
+        "automargin": True, "fixedrange": True, "zeroline": False, "ticks": "outside", "tickcolor": LINE,
+        "gridcolor": LINE, "linecolor": LINE, "title": {"standoff": 8, "font": {"size": 13, "color": MUTED}},
     }  # fmt: skip
     base = {
         "height": height,
@@ -66,7 +69,7 @@ def label(text: str, length: int = 28) -> str:
     return html.escape(short, quote=False)
 
 
-def strokes(c: Comparison) -> dict[str, dict[str, Any]]:
+def strokes(c: Comparison) -> dict[str, Stroke]:
     """Each system's line, the same in all figures: networks in colour, baselines grey and dotted."""
     networks = [row.slug for row in c.rows if not row.is_baseline]
     baselines = [row.slug for row in c.rows if row.is_baseline]

@@ -28,7 +28,7 @@ def leaderboard(c: Comparison) -> Table:
         name = escape(row.slug) + (" [dim](baseline)[/]" if row.is_baseline else "")
         size = words.count(row.report.get("parameters"))
         table.add_row(
-            str(rank), name, words.score(row), words.behind(row), size, words.duration(row.seconds), style=style
+            str(rank), name, words.score(row.values), words.behind(row), size, words.duration(row.seconds), style=style
         )
     return table
 
@@ -39,7 +39,9 @@ def print_comparison(c: Comparison, console: Console | None = None) -> None:
     console.print(leaderboard(c))
     console.print(f"\n{words.verdict(c)}", markup=False, highlight=False)
     for rejected in c.rejected:
-        console.print(f"Not for these data: {rejected.slug}: {rejected.reason}", style="dim", markup=False, highlight=False)
+        console.print(
+            f"Not for these data: {rejected.slug}: {rejected.reason}", style="dim", markup=False, highlight=False
+        )
     for failed in c.failed:
         text = f"Failed: {failed.slug}, {failed.stage}: {failed.error}"
         console.print(text, style="red", markup=False, highlight=False)

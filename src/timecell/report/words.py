@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from timecell.compare import Comparison, Row
 
 OPERATIONS = "synaptic_operations"  # key in a fit's report
@@ -41,18 +43,40 @@ def duration(seconds: float) -> str:
     """Wall time.
 
     Example:
-        >>> duration(0.04), duration(12.3), duration(75), duration(7300)
-        ('0.04 s', '12.3 s', '1 min 15 s', '2 h 2 min')
+        >>> duration(0.04), duration(12.3), duration(75), duration(3600), duration(7300)
+        ('0.04 s', '12.3 s', '1 min 15 s', '1 h', '2 h 2 min')
     """
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    large, small = (f"{minutes} min", f"{rest} s") if minutes < 60 else (f"{minutes // 60} h", f"{minutes % 60} min")
+    return large if small.startswith("0 ") else f"{large} {small}"
 
 
-def score(row: Row) -> str:
-    """Mean and spread of the primary metric, e.g. "0.931 ± 0.012"."""
-    return f"{number(row.metric)} ± {number(row.spread)}" if len(row.values) > 1 else number(row.metric)
+def rate(steps: float) -> str:
+    """Steps in a second.
+
+    Example:
+        >>> rate(100.0), rate(1 / 3600)
+        ('100 steps/s', '1 h a step')
+    """
+    return f"{steps:.4g} steps/s" if steps >= 1 else f"{duration(1 / steps)} a step"
+
+
+def score(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation over seeds, with as many decimals.
+
+    Example:
+        >>> score([0.92, 0.94]), score([0.5]), score([1210.0, 1270.0])
+        ('0.930\xa0±\xa00.014', '0.500', '1240.0\xa0±\xa042.4')
+    """
+    known = [v for v in values if v is not None]
+    if len(known) < 2:
+        return number(known[0] if known else None)
+    mean, spread = float(np.mean(known)), float(np.std(known, ddof=1))
+    decimals = 3 if abs(mean) < 100 else 1
+    small = 0 < abs(mean) < 0.01
+    return f"{mean:.2e}\xa0±\xa0{spread:.0e}" if small else f"{mean:.{decimals}f}\xa0±\xa0{spread:.{decimals}f}"
 
 
 def behind(row: Row) -> str:
@@ -91,7 +115,7 @@ def direction(c: Comparison) -> str:
 def verdict(c: Comparison) -> str:
     """What came out, in two or three sentences."""
     best, others = c.rows[0], c.rows[1:]
-    sentences = [f"{best.slug} ranks first of {len(c.rows)}: {metric(c.metric)} {score(best)} on the test data."]
+    sentences = [f"{best.slug} ranks first of {len(c.rows)}: {metric(c.metric)} {score(best.values)} on the test data."]
     if ties := [row.slug for row in others if is_tie(row)]:
         sentences.append(f"Not distinguishable from it: {listed(ties)}.")
     elif any(row.behind for row in others):
@@ -100,7 +124,7 @@ def verdict(c: Comparison) -> str:
     if best.is_baseline:
         sentences.append("It is a baseline; nothing beat it.")
     elif baselines:
-        sentences.append(f"The best baseline is {baselines[0].slug} with {score(baselines[0])}.")
+        sentences.append(f"The best baseline is {baselines[0].slug} with {score(baselines[0].values)}.")
     return " ".join(sentences)
 
 

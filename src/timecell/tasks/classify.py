@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from timecell.data.containers import Batch, Data, Sequences, Series
-from timecell.data.splits import by_sample
+from timecell.data.splits import Splits, by_sample
 from timecell.errors import InputError, unknown_name
-from timecell.system import Readout, Scores, Splits, System
+from timecell.system import Readout, Scores, System
 from timecell.tasks import metrics
 from timecell.tasks.classifiers import Majority, RandomConvolutions, SummaryLogistic
 from timecell.tasks.predictions import ClassScores

@@ -70,7 +70,7 @@ class RandomKernels:
     @classmethod
     def draw(cls, data: Sequences, kernels: int, rng: np.random.Generator) -> RandomKernels:
         """Kernels for data like these. Thresholds are drawn around each kernel's mean output, as far as it spreads."""
-        scaling = Scaling.of(data.values.astype(np.float64))
+        scaling = Scaling.of(data.values)
         C = data.values.shape[1]
         scales = int(np.log2(max(1, (data.lengths.max() - 1) / (TAPS - 1))))
         dilation = np.sort(2 ** rng.integers(0, scales + 1, kernels))

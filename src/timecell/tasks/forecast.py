@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from timecell.data.containers import Batch, Data, Sequences, Series
-from timecell.data.splits import by_time
+from timecell.data.splits import Splits, by_time
 from timecell.errors import InputError, unknown_name
-from timecell.system import Scores, Splits, System
+from timecell.system import Scores, System
 from timecell.tasks import metrics
 from timecell.tasks.forecasters import Naive, RidgeLags, SeasonalNaive
 from timecell.tasks.predictions import Forecasted

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from timecell.data.containers import Data, Schema, Windows
+from timecell.data.containers import Data, Schema, Windows, fill_forward
 from timecell.errors import InputError
 from timecell.system import Card, Run, Task
 from timecell.tasks.fitted import FittedArrays
@@ -38,7 +38,7 @@ class _Baseline:
 
 @dataclass(frozen=True)
 class Repeated(FittedArrays):
-    """The last `period` steps of the input, again and again."""
+    """The last `period` steps of the input, again and again; gaps are filled from the seasons before."""
 
     period: int
 
@@ -56,8 +56,9 @@ class Repeated(FittedArrays):
                 expected=f"at least one season, {self.period} steps",
                 remedy="cut longer windows",
             )
-        source = windows.history - self.period + np.arange(windows.horizon) % self.period
-        return Forecasted(past(windows)[:, source][:, :, target_channels(windows)])
+        season = np.concatenate([_last_season(windows.select(i), self.period) for i in _chunks(len(windows))])
+        ahead = np.arange(windows.horizon) % self.period
+        return Forecasted(season[:, ahead][:, :, target_channels(windows)])
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class LaggedForecaster(FittedArrays):
         lags: last steps of the input that are seen.
         horizon: H.
         period: steps in a season; None = the phase is not used.
-        step: seconds between steps, where the series has time stamps; else None, and steps are counted from the
+        rate: steps per second, where the series has time stamps; else None, and the phase is counted from the
             series' start.
         weight: [F, H * C'].
         bias: [H * C'].
@@ -131,7 +132,7 @@ class LaggedForecaster(FittedArrays):
     lags: int
     horizon: int
     period: int | None
-    step: float | None
+    rate: float | None
     weight: Float[np.ndarray, "F O"]
     bias: Float[np.ndarray, "O"]
 
@@ -156,7 +157,7 @@ class LaggedForecaster(FittedArrays):
         return Forecasted(np.concatenate(parts))
 
     def _forecast(self, windows: Windows) -> Float[np.ndarray, "N H C"]:
-        x, last = inputs(windows, self.lags, self.period, self.step)
+        x, last = inputs(windows, self.lags, self.period, self.rate)
         change = x @ self.weight + self.bias
         return last[:, None] + change.reshape(len(x), self.horizon, -1)
 
@@ -199,15 +200,16 @@ class RidgeLags(_Baseline):
         windows, unseen = windowed(train), windowed(valid)
         channels = windows.series.values.shape[1]
         lags = min(self.lags or windows.history, windows.history, max(1, MAX_LAGGED // channels))
-        period, step = windows.schema.period, _seconds_a_step(windows)
+        period = windows.schema.period
+        rate = None if windows.series.time is None else windows.schema.rate
 
         windows = windows.select(np.arange(0, len(windows), -(-len(windows) // MAX_WINDOWS)))
-        x, last = inputs(windows, lags, period, step)
+        x, last = inputs(windows, lags, period, rate)
         change = future(windows) - last[:, None]
         spread = _spread(change)
         path = ridge_path(x, (change / spread).reshape(len(x), -1))
 
-        x_valid, last_valid = inputs(unseen, lags, period, step)
+        x_valid, last_valid = inputs(unseen, lags, period, rate)
         truth = ((future(unseen) - last_valid[:, None]) / spread).reshape(len(x_valid), -1)
         seen = ~np.isnan(truth)
         if not seen.any():
@@ -225,14 +227,14 @@ class RidgeLags(_Baseline):
             lags,
             windows.horizon,
             period,
-            step,
+            rate,
             best.weight * unit,
             best.bias * unit,
         )
 
 
 def inputs(
-    windows: Windows, lags: int, period: int | None, step: float | None
+    windows: Windows, lags: int, period: int | None, rate: float | None
 ) -> tuple[Float[np.ndarray, "N F"], Float[np.ndarray, "N K"]]:
     """What ridge regression sees of each window, and the last values [N, C'] of the channels to forecast.
 
@@ -241,8 +243,18 @@ def inputs(
     recent = np.concatenate([past(windows.select(i))[:, -lags:] for i in _chunks(len(windows))])
     last = recent[:, -1]
     earlier = (recent[:, :-1] - last[:, None]).reshape(len(recent), -1)
-    x = np.concatenate([last, earlier, _phase_features(period, _origins(windows, step))], axis=1)
+    x = np.concatenate([last, earlier, _phase_features(period, _origins(windows, rate))], axis=1)
     return x, last[:, target_channels(windows)]
+
+
+def _last_season(windows: Windows, period: int) -> Float[np.ndarray, "N P C"]:
+    """The last `period` steps; a value that was missed is that of the season before, as far as the window goes."""
+    N, L, C = len(windows), windows.history, windows.series.values.shape[1]
+    at = windows.starts[:, None] + np.arange(L % period, L)
+    seasons = windows.series.values[at].reshape(N, L // period, period * C)
+    never_seen = np.isnan(seasons).all(axis=1)
+    simply_last = past(windows)[:, -period:].reshape(N, period * C)
+    return np.where(never_seen, simply_last, fill_forward(seasons)[:, -1]).reshape(N, period, C)
 
 
 def _phase_features(period: int | None, step: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N P"]:
@@ -252,10 +264,10 @@ def _phase_features(period: int | None, step: Float[np.ndarray, "N"]) -> Float[n
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
 
 
-def _origins(windows: Windows, step: float | None) -> Float[np.ndarray, "N"]:
+def _origins(windows: Windows, rate: float | None) -> Float[np.ndarray, "N"]:
     """The last step of each input, counted from the zero of the clock, or from the series' start without one."""
     at = windows.starts + windows.history - 1
-    if step is None:
+    if rate is None:
         return at.astype(np.float64)
     if windows.series.time is None:
         raise InputError(
@@ -264,12 +276,7 @@ def _origins(windows: Windows, step: float | None) -> Float[np.ndarray, "N"]:
             expected="time stamps as in the training data",
             remedy="name the time column when loading",
         )
-    return windows.series.time[at] / step
-
-
-def _seconds_a_step(windows: Windows) -> float | None:
-    stamps = windows.series.time
-    return None if stamps is None else float(np.median(np.diff(stamps)))
+    return windows.series.time[at] * rate
 
 
 def _spread(change: Float[np.ndarray, "N H C"]) -> Float[np.ndarray, "C"]:

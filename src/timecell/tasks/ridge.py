@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
-ALPHAS = tuple(10.0**k for k in range(-7, 2))  # penalties a sample, on features of unit variance
+ALPHAS = tuple(10.0**k for k in range(1, -8, -1))  # penalties a sample, on features of unit variance
+ROUNDS = 50  # of filling missing targets
+BLOCK = 2**22  # numbers in double precision at a time
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Scaling:
     @classmethod
     def of(cls, x: Float[np.ndarray, "N F"]) -> Scaling:
         """Fitted on these rows."""
-        mean, spread = x.mean(axis=0), x.std(axis=0)
+        mean = x.mean(axis=0, dtype=np.float64)
+        blocks = np.array_split(x, max(1, x.size // BLOCK))  # x may be large, and of small integers
+        spread = np.sqrt(sum(np.square(b - mean).sum(axis=0) for b in blocks) / len(x))
         return cls(mean, np.where(spread > 1e-12 * (1 + np.abs(mean)), spread, 1.0))
 
     def __call__(self, x: Float[np.ndarray, "N F"]) -> Float[np.ndarray, "N F"]:
@@ -51,9 +56,9 @@ def ridge_path(
 ) -> Iterator[Linear]:
     """For each alpha, the map with the least mean squared error + alpha * |weight of scaled features|².
 
-    A missing target (NaN) is filled by the map's own answer and the map fitted again: the fixed point is ridge
-    regression on the observed targets of each output, as in the EM algorithm (Dempster, Laird, Rubin 1977). The bias
-    bears no penalty.
+    A missing target (NaN) is filled by the map's own answer and the map fitted again, until nothing changes or 50
+    times: the fixed point is the map fitted to the observed targets of each output alone, as in the EM algorithm
+    (Dempster, Laird, Rubin 1977). The bias bears no penalty.
 
     Example:
         >>> x = np.arange(4.0)[:, None]
@@ -61,23 +66,23 @@ def ridge_path(
         >>> line.weight.round(6).tolist(), line.bias.round(6).tolist()
         ([[3.0]], [1.0])
     """
-    from scipy.linalg import cho_factor, cho_solve
-
     scaling = Scaling.of(x)
-    z = np.concatenate([scaling(x), np.ones((len(x), 1))], axis=1)
-    gram = z.T @ z
-    missing = np.isnan(y)
-    moments = z.T @ np.where(missing, 0, y)
-    gappy = missing.any(axis=1)
-    z_gappy, missing = z[gappy], missing[gappy]
+    z = torch.from_numpy(np.concatenate([scaling(x), np.ones((len(x), 1))], axis=1))
+    target = torch.from_numpy(y)
+    missing = target.isnan()
+    gram, moments = z.T @ z, z.T @ target.nan_to_num()
+    rows, columns = missing.any(dim=1), missing.any(dim=0)
+    gap, beside = missing[rows][:, columns], z[rows]
+    guess = torch.zeros_like(moments[:, columns])
     for alpha in alphas:
-        penalty = np.full(len(gram), alpha * len(x) + 1e-10)
+        penalty = torch.full_like(gram[0], alpha * len(x))
         penalty[-1] = 0
-        factor = cho_factor(gram + np.diag(penalty))
-        solution = cho_solve(factor, moments)
-        for _ in range(200 if gappy.any() else 0):
-            before = solution
-            solution = cho_solve(factor, moments + z_gappy.T @ np.where(missing, z_gappy @ solution, 0))
-            if np.allclose(solution, before, rtol=1e-6, atol=1e-9):
+        factor = torch.linalg.cholesky(gram + penalty.diag())
+        solution = torch.cholesky_solve(moments, factor)
+        for _ in range(ROUNDS if columns.any() else 0):
+            filled = (beside @ guess).masked_fill(~gap, 0)
+            before, guess = guess, torch.cholesky_solve(moments[:, columns] + beside.T @ filled, factor)
+            if torch.allclose(guess, before, rtol=1e-4, atol=1e-6):
                 break
-        yield scaling.undo(Linear(solution[:-1], solution[-1]))
+        solution[:, columns] = guess
+        yield scaling.undo(Linear(solution[:-1].numpy(), solution[-1].numpy()))

@@ -99,13 +99,13 @@ def past(data: Windows) -> Float[np.ndarray, "N L C"]:
         >>> past(windows)[:, :, 0].tolist(), future(windows)[:, :, 0].tolist()
         ([[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]], [[3.0, 4.0], [4.0, 5.0]])
     """
-    return fill_forward(data.series.values[data.starts[:, None] + np.arange(data.history)])
+    return fill_forward(data.series.values[data.starts[:, None] + np.arange(data.history)].astype(np.float64))
 
 
 def future(data: Windows) -> Float[np.ndarray, "N H K"]:
     """Targets of all windows in double precision; NaN where not observed."""
     at = data.starts[:, None] + data.history + np.arange(data.horizon)
-    return data.series.values[:, target_channels(data)][at]
+    return data.series.values[:, target_channels(data)][at].astype(np.float64)
 
 
 def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:

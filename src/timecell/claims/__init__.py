@@ -1,0 +1,35 @@
+"""Claims: what a paper says, as a function that measures and a statement that must hold of the measurements.
+
+    @claim("learned delays > fixed random delays > no delays, at an equal number of weights",
+           source="Table 1", control="shuffled labels: all at chance",
+           shows=Ordering("learned", "frozen", "none"), control_shows=AtChance(0.1))
+    def delays_help(trial: Trial) -> Mapping[str, Measured]:
+        ...                      # fit all arms with trial.seed and score them on the test set
+
+The function measures *one* seed. How large an effect must be is data, not code: `delay_learning.toml` beside
+`delay_learning.py` has a table for each claim, frozen before it is confirmed::
+
+    [delays_help]
+    calibrated_on = [0, 1, 2]    # seeds 0 to 99 choose margins, seeds from 100 confirm
+    date = 2026-01-31
+    seeds = 3                    # to start with; doubled while the verdict is open ...
+    max_seeds = 12               # ... up to this many
+    seconds = 1800               # no seed begins after that, and an open verdict is "undecided"
+    [delays_help.margins]
+    "learned > frozen" = 0.05
+    "frozen > none" = 0.02
+    control = 0.03
+
+`verify` runs the claim and its negative control, the same function with `trial.control` set. A claim holds only if its
+statement holds and its control behaves.
+"""
+
+from timecell.claims.confirm import Evidence, Outcome, calibrate, quick, verify
+from timecell.claims.declare import Absent, AtChance, Claim, Trial, claim
+from timecell.claims.statements import Flat, Matches, Measured, NonInferior, Ordering, Trend
+from timecell.claims.terms import Terms, read_terms
+
+__all__ = [
+    "Absent", "AtChance", "Claim", "Evidence", "Flat", "Matches", "Measured", "NonInferior", "Ordering", "Outcome",
+    "Terms", "Trend", "Trial", "calibrate", "claim", "quick", "read_terms", "verify",
+]  # fmt: skip

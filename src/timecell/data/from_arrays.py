@@ -1,0 +1,166 @@
+"""What named arrays mean: spikes of labelled samples, a dense block of labelled samples, or one long series.
+
+    spikes      times [E], units [E], offsets [N+1]; labels [N], speakers [N], split [N], classes [K], tick
+    sequences   x [N, T, C] or [N, T]; y [N], lengths [N], group [N], split [N], rate
+    series      values [T, C] or [T] (or x without y); time [T], rate
+
+`tick` is the length in seconds of one unit of `times`; times without it are in seconds. An array that none of this
+explains is an error, because a misspelt `lengths` would otherwise make padding into data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Int
+
+from timecell.data.arrays import Arrays
+from timecell.data.binning import bin_spikes
+from timecell.data.containers import Schema, Sequences, Series, is_counts
+from timecell.data.grid import regular_grid
+from timecell.data.labels import class_indices
+from timecell.data.table import PARTS
+from timecell.errors import DataError, unknown_name
+
+
+def series(arrays: Arrays, *, period: int | None = None) -> Series:
+    """One long record; NaN is a missing value, and steps missing between time stamps become NaN.
+
+    Raises:
+        DataError: an array has a wrong shape or type, a value is infinite, time stamps are not an even grid.
+    """
+    name = "values" if "values" in arrays.named else "x"
+    arrays.only(name, "time", "rate")
+    values = arrays.numbers(name, (1, 2)).astype(np.float64)
+    raw = arrays.named[name]
+    arrays.refuse(np.isinf(raw), name, "a finite number, or NaN where it is missing", "correct the value")
+    channels = tuple(f"x{c}" for c in range(values.shape[1]))
+    if "time" not in arrays.named:
+        return Series(values, Schema("series", channels, rate=arrays.rate(), lengths=(len(values),) * 2, period=period))
+    time = arrays.get("time", "iuf", (len(values),)).astype(np.float64)
+    arrays.refuse(~np.isfinite(time), "time", "seconds", "give every step its time")
+    grid = regular_grid(time, arrays.source("time"), lambda i: f"step {i}")
+    steps = len(grid.time)
+    schema = Schema("series", channels, rate=grid.rate, lengths=(steps, steps), period=period or grid.period)
+    return Series(grid.spread(values), schema, grid.time)
+
+
+def sequences(arrays: Arrays, *, target: str | None = None, group: str | None = None) -> Sequences:
+    """Labelled samples of one block, cut to their lengths where these are given.
+
+    Raises:
+        DataError: an array has a wrong shape or type, a value within a sample is not finite, a length lies outside the
+            block, a label is missing.
+    """
+    label = _name(arrays, "target", target, ("y", "labels"))
+    group = _name(arrays, "group", group, ("group",))
+    arrays.only("x", label, group, "lengths", "split", "rate")
+    x = arrays.numbers("x", (2, 3))
+    N, T, C = x.shape
+    lengths = np.full(N, T)
+    if "lengths" in arrays.named:
+        lengths = arrays.get("lengths", "iu", (N,)).astype(np.int64)
+        arrays.refuse((lengths < 1) | (lengths > T), "lengths", f"1 to {T}, the steps of x", "correct the length")
+    inside = np.arange(T) < lengths[:, None]
+    broken = ~np.isfinite(x) & inside[..., None]
+    arrays.refuse(
+        broken.reshape(arrays.named["x"].shape), "x", "a finite number",
+        "fill the gap; where samples are padded, add their lengths [N]",
+    )  # fmt: skip
+    values = x[inside]
+    schema = Schema(
+        "sequences", tuple(f"x{c}" for c in range(C)), None, arrays.rate(), spikes=is_counts(values), label=label
+    )
+    return _with_labels(arrays, values, np.concatenate([[0], np.cumsum(lengths)]), schema, group)
+
+
+def spikes(arrays: Arrays, *, dt: float, target: str | None = None, group: str | None = None) -> Sequences:
+    """Labelled samples of spike counts in bins of dt seconds, from time zero of each sample to its last spike.
+
+    Raises:
+        DataError: an array has a wrong shape or type, a time or unit is negative, times are whole numbers without a
+            tick, a label is missing.
+        InputError: dt is not positive.
+    """
+    label = _name(arrays, "target", target, ("labels", "y"))
+    group = _name(arrays, "group", group, ("speakers", "group"))
+    arrays.only("times", "units", "offsets", label, group, "split", "classes", "tick")
+    times = arrays.get("times", "iuf", (None,))
+    units = arrays.get("units", "iu", times.shape)
+    offsets = arrays.get("offsets", "iu", (None,)).astype(np.int64)
+    whole = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(times) and (np.diff(offsets) >= 0).all()
+    if not whole:
+        ends = f"{offsets[0]} ... {offsets[-1]}" if len(offsets) else "none"
+        raise DataError(
+            arrays.source("offsets"), found=ends, expected=f"ascending numbers from 0 to {len(times)} (all spikes)",
+            remedy="sample i holds the spikes offsets[i] to offsets[i + 1]",
+        )  # fmt: skip
+    if not len(times):
+        raise DataError(arrays.source("times"), found="no spikes", expected="at least one", remedy="check the file")
+    arrays.refuse(
+        ~np.isfinite(times) | (times < 0), "times", "a time from 0 on", "count time from the start of a sample"
+    )
+    arrays.refuse(units < 0, "units", "a unit number from 0 on", "correct the number")
+    channels = int(units.max()) + 1
+    values, starts = bin_spikes(times * _tick(arrays, times), units.astype(np.int64), offsets, dt, channels)
+    names = tuple(f"unit{c}" for c in range(channels))
+    schema = Schema("sequences", names, None, 1 / dt, spikes=True, label=label)
+    return _with_labels(arrays, values, starts, schema, group)
+
+
+def _tick(arrays: Arrays, times: np.ndarray) -> float:
+    """Seconds in one unit of `times`."""
+    if "tick" in arrays.named:
+        tick = float(arrays.get("tick", "iuf", ()))
+        if not tick > 0 or not np.isfinite(tick):
+            raise DataError(
+                arrays.source("tick"), found=tick, expected="seconds above 0", remedy="0.001 = milliseconds"
+            )
+        return tick
+    if times.dtype.kind != "f":
+        raise DataError(
+            arrays.source("times"), found=f"{times.dtype} and no array 'tick'", expected="a unit of time",
+            remedy="add tick, the seconds in one unit of time (0.001 for milliseconds)",
+        )  # fmt: skip
+    return 1.0
+
+
+def _with_labels(
+    arrays: Arrays, values: np.ndarray, offsets: Int[np.ndarray, "N+1"], schema: Schema, group: str | None
+) -> Sequences:
+    """The container, with what there is of label, group and part for each sample."""
+    lengths = np.diff(offsets)
+    N = len(lengths)
+    index = groups = part = None
+    classes: tuple[str, ...] | None = None
+    if schema.label is not None:
+        index, classes = _labels(arrays, schema.label, N)
+    if group is not None:
+        groups = np.unique(arrays.get(group, "iuU", (N,)), return_inverse=True)[1]
+    if "split" in arrays.named:
+        words = np.char.lower(np.char.strip(arrays.get("split", "U", (N,))))
+        arrays.refuse(~np.isin(words, list(PARTS)), "split", "train, valid or test", "correct the word")
+        part = np.array([PARTS[word] for word in words.tolist()])
+    schema = replace(schema, classes=classes, lengths=(int(lengths.min()), int(lengths.max())))
+    return Sequences(values, offsets, index, schema, groups, part)
+
+
+def _labels(arrays: Arrays, name: str, N: int) -> tuple[Int[np.ndarray, "N"], tuple[str, ...]]:
+    """Class indices and names; with an array `classes`, the labels already are indices into it."""
+    labels = arrays.get(name, "iufUb", (N,))
+    at: Callable[[int], str] = lambda i: f"{name}[{i}]"  # noqa: E731
+    if "classes" not in arrays.named:
+        return class_indices(labels, str(arrays.path), at)
+    classes = arrays.get("classes", "U", (None,))
+    index = arrays.get(name, "iu", (N,)).astype(np.int64)
+    arrays.refuse((index < 0) | (index >= len(classes)), name, f"0 to {len(classes) - 1}, a class", "correct the label")
+    return index, tuple(classes.tolist())
+
+
+def _name(arrays: Arrays, argument: str, given: str | None, usual: tuple[str, ...]) -> str | None:
+    """The array for a role: the given one, else the first with a usual name."""
+    if given is not None and given not in arrays.named:
+        raise unknown_name(f"{arrays.path}, {argument}", given, arrays.named)
+    return given or next((name for name in usual if name in arrays.named), None)

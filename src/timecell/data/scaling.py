@@ -1,0 +1,124 @@
+"""`Standardise`: mean 0 and variance 1 in each channel, measured on training data and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from timecell.data.containers import Sequences, Windows
+from timecell.errors import DataError, InputError
+
+Labelled = TypeVar("Labelled", Sequences, Windows)
+ROUNDING = 1e-9  # of a channel's mean: a spread below it is rounding, and the channel constant
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """x -> (x - mean) / std, channel by channel.
+
+    A constant channel has std 1. Spike counts are left as they are (mean 0, std 1), because zero means silence there.
+
+    Attributes:
+        mean: [C] mean of the training values.
+        std: [C] their standard deviation.
+
+    Example:
+        >>> data = Sequences.of([np.array([[1.0, 5.0], [3.0, 5.0]])])
+        >>> scale = Standardise.fit(data)
+        >>> scale.data(data).values.tolist(), scale.invert(np.array([[-1.0, 0.0]])).tolist()
+        ([[-1.0, 0.0], [1.0, 0.0]], [[1.0, 5.0]])
+    """
+
+    mean: Float[np.ndarray, "C"]
+    std: Float[np.ndarray, "C"]
+
+    @classmethod
+    def fit(cls, train: Sequences | Windows) -> Standardise:
+        """Measured on all steps of these samples, or on the stretch of the series that these windows cover.
+
+        Missing values (NaN) have no part in it.
+
+        Raises:
+            InputError: a channel has no value at all.
+        """
+        if isinstance(train, Windows):
+            last = int(train.starts.max()) + train.history + train.horizon
+            values = train.series.values[int(train.starts.min()) : last]
+        else:
+            values = train.values
+        C = values.shape[1]
+        if train.schema.spikes:
+            return cls(np.zeros(C), np.ones(C))
+        known = ~np.isnan(values)
+        count = known.sum(axis=0)
+        if not count.all():
+            name = train.schema.channels[int(np.argmin(count))]
+            raise InputError(
+                "train", found=f"no value of channel {name!r}", expected="at least one to measure its scale",
+                remedy="leave the channel out, or bring a record in which it has values early on",
+            )  # fmt: skip
+        mean = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / count
+        std = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(axis=0) / count)
+        return cls(mean, np.where(std > ROUNDING * np.abs(mean), std, 1.0))
+
+    @overload
+    def apply(self, x: Tensor) -> Tensor: ...
+    @overload
+    def apply(self, x: np.ndarray) -> np.ndarray: ...
+    def apply(self, x: Any) -> Any:
+        """Values [..., C] in standard units; padding is no longer zero, so scale the data before they are padded."""
+        return (x - _like(self.mean, x)) / _like(self.std, x)
+
+    @overload
+    def invert(self, x: Tensor) -> Tensor: ...
+    @overload
+    def invert(self, x: np.ndarray) -> np.ndarray: ...
+    def invert(self, x: Any) -> Any:
+        """Values [..., C] back in their own units."""
+        return x * _like(self.std, x) + _like(self.mean, x)
+
+    def data(self, data: Labelled) -> Labelled:
+        """The same data in standard units, targets of windows included; batches of them are padded with zeros."""
+        if isinstance(data, Windows):
+            series = replace(data.series, values=self.apply(data.series.values))
+            return replace(data, series=series)
+        return data if data.schema.spikes else replace(data, values=self.apply(data.values))
+
+    def channels(self, numbers: Sequence[int]) -> Standardise:
+        """The scale of some channels, e.g. of those that are forecast."""
+        return Standardise(self.mean[list(numbers)], self.std[list(numbers)])
+
+    def to_json(self) -> dict[str, list[float]]:
+        """A dict of lists, exact in JSON."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_json(cls, config: dict[str, list[float]]) -> Standardise:
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: a key is missing, the lists differ in length, a number is not finite or a std not positive.
+        """
+        try:
+            mean, std = (np.array(config[key], dtype=np.float64) for key in ("mean", "std"))
+            if mean.ndim != 1 or mean.shape != std.shape or not (np.isfinite(mean).all() and (std > 0).all()):
+                raise ValueError("lengths or values do not fit")
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                "scale", found=f"{config} ({error})", expected="lists mean and std of one length, finite and std > 0",
+                remedy="save the model again",
+            ) from error  # fmt: skip
+        return cls(mean, std)
+
+
+def _like(stat: Float[np.ndarray, "C"], x: Tensor | np.ndarray) -> Any:
+    """The statistic in the type and on the device of x."""
+    if isinstance(x, Tensor):
+        return torch.as_tensor(stat, dtype=x.dtype if x.is_floating_point() else torch.float32, device=x.device)
+    return stat.astype(x.dtype) if x.dtype.kind == "f" else stat

@@ -1,0 +1,219 @@
+"""The report as one HTML file: it opens offline, asks nobody for anything, and holds every number of the comparison.
+
+`page` puts it together from top to bottom: what was asked and what came out, the ranking, how the systems learned, the
+data, the errors, what it cost, how it was done. Plotly's script is embedded once; `page.css` and `page.js` are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from timecell.compare import Comparison, Row
+from timecell.compare.store import write_atomically
+from timecell.data.containers import Sequences, Series, Windows
+from timecell.errors import InputError
+from timecell.report import data_figures, error_figures, figures, look, words
+from timecell.report.elements import captioned, facts, grid, items, legend, paragraph, plot, section, table, titled
+from timecell.system import Splits, Task
+
+# No network even by mistake: the browser refuses whatever is not in the file.
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def write_html(
+    path: Path, c: Comparison, data: Sequences | Series, task: Task, source: str = "", notes: Sequence[str] = ()
+) -> None:
+    """Write the report of a comparison, whole or not at all.
+
+    Args:
+        path: the file, e.g. report.html.
+        c: the comparison.
+        data: what it was made with.
+        task: what was asked.
+        source: what the data are called, e.g. the file's name.
+        notes: how the data were read, a sentence each.
+
+    Raises:
+        InputError: the data are not those of the comparison.
+    """
+    write_atomically(path, page(c, data, task, source, notes).encode())
+
+
+def page(c: Comparison, data: Sequences | Series, task: Task, source: str = "", notes: Sequence[str] = ()) -> str:
+    """The report's text; arguments and errors as in `write_html`."""
+    if data.fingerprint != c.data["fingerprint"]:
+        raise InputError(
+            "data", found=f"fingerprint {data.fingerprint}", expected=f"{c.data['fingerprint']} as in the comparison",
+            remedy="pass the data that were compared",
+        )  # fmt: skip
+    from plotly.offline import get_plotlyjs
+
+    splits = task.split(data, seed=c.settings.first_seed)
+    title = f"{source or 'Comparison'}: {c.task}"
+    own = files("timecell.report")
+    return "\n".join([
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{(own / 'page.css').read_text()}</style></head><body>",
+        header(c, title, notes),
+        ranking(c),
+        learning(c),
+        the_data(splits),
+        errors(c, splits),
+        costs(c),
+        method(c),
+        f"<script>{get_plotlyjs()}</script><script>{(own / 'page.js').read_text()}</script></body></html>",
+    ])  # fmt: skip
+
+
+def header(c: Comparison, title: str, notes: Sequence[str]) -> str:
+    """What was asked, what came out, what the data are."""
+    d = c.data
+    shortest, longest = d["lengths"]
+    known: dict[str, object] = {
+        "task": c.task,
+        "train / validation / test": f"{d['train']} / {d['valid']} / {d['test']}",
+    }
+    if d["kind"] == "series":
+        known["steps"] = d["size"]
+    else:
+        known["steps of a sample"] = longest if shortest == longest else f"{shortest} to {longest}"
+    known["channels"] = len(d["channels"])
+    if d["classes"]:
+        known["classes"] = len(d["classes"])
+    if d["rate"]:
+        known["rate"] = words.rate(d["rate"])
+    if d["period"]:
+        known["season"] = f"{d['period']} steps"
+    lead = f'<h1>{escape(title)}</h1><p class="lead">{escape(words.verdict(c))}</p>'
+    no_script = "<noscript><p>The figures need JavaScript; all results are in the tables.</p></noscript>"
+    return f'<header>{lead}{facts(known)}<div class="muted">{items(notes)}</div>{no_script}</header>'
+
+
+def ranking(c: Comparison) -> str:
+    """The ranking as a figure and as a table."""
+    caption = (
+        f"Test scores ({words.direction(c)}): a dot a seed, mean (tick), standard deviation (bar). Grey: baselines."
+    )
+    if any(words.is_tie(row) for row in c.rows):
+        caption += " ≈: not distinguishable from the best."
+    head = ["", "system", words.metric(c.metric), "behind the best [95 %]", "parameters", "time of a fit"]
+    rows = [
+        [str(n), named(row), words.score(row.values), words.behind(row), words.count(row.report.get("parameters")),
+         words.duration(row.seconds)]
+        for n, row in enumerate(c.rows, start=1)
+    ]  # fmt: skip
+    return section("Ranking", captioned(caption, plot(figures.ranking(c))), table(head, rows, "rtnnnn"))
+
+
+def learning(c: Comparison) -> str:
+    """Learning curves of all that is trained by updates; nothing if nobody is."""
+    trained = [row for row in c.rows if figures.history(row)]
+    if not trained:
+        return ""
+    score = f"validation {words.metric(c.metric)}"
+    panels = {"training loss": "train_loss", "validation loss": "valid_loss", score: "valid_score"}
+    caption = f"Learning curves of the first refit (seed {c.settings.first_seed}) of each system trained by updates."
+    strokes = {row.slug: look.strokes(c)[row.slug] for row in trained}
+    drawn = captioned(caption, legend(strokes), grid((name, figures.curves(c, key)) for name, key in panels.items()))
+    capped = [row.slug for row in trained if row.report.get("hit_time_cap")]
+    ended = f"The cap on wall time ended the fit of {words.listed(capped)} before the last update." if capped else ""
+    return section("Learning", drawn, paragraph(ended) if ended else "")
+
+
+def the_data(splits: Splits) -> str:
+    """Samples and class counts, or the series with the borders of its parts."""
+    train, test = splits.train, splits.test
+    if isinstance(test, Windows):
+        shown, channels = data_figures.whole_series(splits), len(test.schema.channels)
+        caption = "The series; dotted: the borders of training, validation and test."
+        if channels > len(shown):
+            caption += f" The first {len(shown)} of {channels} channels."
+        return section("The data", captioned(caption, grid(shown, "stack")))
+    assert isinstance(train, Sequences)
+    shown, classes = data_figures.samples(train), train.schema.classes or ()
+    kind = "Events" if train.schema.spikes else "Values"
+    of_classes = f" of {len(shown)} of the {len(classes)} classes" if len(classes) > len(shown) else " of each class"
+    caption = f"{kind} in the first training sample{of_classes if classes else ''}."
+    parts = [captioned(caption, legend(data_figures.channel_strokes(train.schema)), grid(shown))]
+    if classes:
+        most = f" The {data_figures.BARS} most frequent classes." if len(classes) > data_figures.BARS else ""
+        parts.append(
+            captioned(f"Samples of each class in the three parts.{most}", plot(data_figures.class_counts(splits)))
+        )
+    return section("The data", *parts)
+
+
+def errors(c: Comparison, splits: Splits) -> str:
+    """What the best system and the best baseline get wrong; nothing for a prediction of another kind."""
+    test, best, seed = splits.test, c.rows[0].slug, f"seed {c.settings.first_seed}"
+    if isinstance(test, Sequences) and "probabilities" in c.predictions[best]:
+        classes = test.schema.classes or ()
+        counts = {slug: error_figures.confusion(c.predictions[slug], test) for slug in error_figures.shown(c)}
+        drawn = [(slug, error_figures.confusion_figure(n, classes)) for slug, n in counts.items()]
+        caption = (
+            f"Confusions on the test data ({seed}{error_figures.thinned(c, test)}); colour: share of the true class."
+        )
+        most = "; ".join(error_figures.confused(counts[best], classes))
+        said = paragraph(f"Most frequent errors of {best}: {most}.") if most else ""
+        return section("Errors", captioned(caption, grid(drawn, "grid wide")), said)
+    if isinstance(test, Windows) and "values" in c.predictions[best]:
+        channel = test.schema.channels[error_figures.target_channels(test)[0]]
+        examples = (
+            f"Forecasts of {channel} in three test windows, by the error of {best} ({seed}); dotted: the time of the "
+            f"forecast. {error_figures.band(c)}"
+        )
+        ahead = f"Error by how far ahead a forecast looks ({seed}{error_figures.thinned(c, test)})."
+        return section(
+            "Errors",
+            captioned(examples, legend(error_figures.forecast_strokes(c)), grid(error_figures.forecasts(c, test))),
+            captioned(ahead, legend(look.strokes(c)), plot(error_figures.horizon_errors(c, test))),
+        )
+    return ""
+
+
+def costs(c: Comparison) -> str:
+    """Settings, size and work of each system, all its metrics, all its trials."""
+    head = ["system", "chosen setting", "validation", "updates", "synaptic operations a sample"]
+    rows = [
+        [row.slug, words.settings(row.hyperparameters), words.number(row.valid), words.count(row.report.get("updates")),
+         words.count(row.report.get(words.OPERATIONS))]
+        for row in c.rows
+    ]  # fmt: skip
+    metrics = list(c.rows[0].metrics)
+    scores = [[row.slug, *(words.score(row.metrics[name]) for name in metrics)] for row in c.rows]
+    trials = [
+        [row.slug, words.settings(t.hyperparameters), t.error or words.number(t.score)]
+        for row in c.rows
+        for t in row.trials
+    ]
+    tried = table(["system", "setting", f"validation {words.metric(c.metric)}"], trials, "ttt")
+    return section(
+        "Settings, work, all metrics",
+        table(head, rows, "ttnnn"),
+        table(["system", *map(words.metric, metrics)], scores, "t" + "n" * len(metrics)),
+        f"<details><summary>All {len(trials)} trials</summary>{tried}</details>",
+    )
+
+
+def method(c: Comparison) -> str:
+    """How it was done, who could not take part, and what it stands on."""
+    parts = [items(words.protocol(c), "ol")]
+    if c.rejected:
+        rows = [[titled(r.slug, r.title), r.reason] for r in c.rejected]
+        parts.append(f"<h3>Not for these data</h3>{table(['system', 'reason'], rows, 'tt')}")
+    if c.failed:
+        rows = [[titled(f.slug, f.title), f"{f.stage}: {f.error}"] for f in c.failed]
+        parts.append(f"<h3>Failed</h3>{table(['system', 'error'], rows, 'tt')}")
+    made = ", ".join(f"{name} {version}" for name, version in c.versions.items())
+    stands = f"Asked: {c.question}. Data fingerprint {c.data['fingerprint']}. Made with {made}."
+    return section("Method", *parts, f'<div class="muted">{paragraph(stands)}</div>')
+
+
+def named(row: Row) -> str:
+    """A row's name and title."""
+    return titled(row.slug, row.title, row.is_baseline)
