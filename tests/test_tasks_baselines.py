@@ -341,6 +341,26 @@ def test_ridge_refuses_windows_of_another_shape():
         seasons.predict(replace(parts.test, history=2))
 
 
+def test_bad_data_and_hyperparameters_are_named():
+    data = waves(30)
+    for system in CLASSIFIERS:
+        fitted = system.fit(data, data, Classify(), RUN)
+        with pytest.raises(InputError, match="data: found 1 channels, expected the 2 of the training data"):
+            fitted.predict(replace(data, values=data.values[:, :1]))
+        with pytest.raises(InputError, match="data: found Windows, expected Sequences"):
+            fitted.predict(Windows(seasonal(), 6, 3, np.arange(4)))
+        unlabelled = replace(data, target=None)
+        assert len(fitted.predict(unlabelled).probabilities) == 30
+        with pytest.raises(InputError, match=r"data\.target: found no labels"):
+            system.fit(unlabelled, data, Classify(), RUN)
+    with pytest.raises(InputError, match="train: found samples of one class only"):
+        SummaryLogistic().fit(replace(data, target=data.target * 0), data, Classify(), RUN)
+    with pytest.raises(InputError, match="kernels: found 0"):
+        RandomConvolutions(kernels=0)
+    with pytest.raises(InputError, match="lags: found 0"):
+        RidgeLags(lags=0)
+
+
 def test_a_damaged_folder_is_named(tmp_path):
     data = waves(9)
     Majority().fit(data, data, Classify(), RUN).save(tmp_path)

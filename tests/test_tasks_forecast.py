@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from timecell.data.containers import Batch, Schema, Sequences, Series, Windows
@@ -42,7 +42,6 @@ def test_it_is_a_task():
 
 
 @given(seed=st.integers(0, 1000), cuts=st.sets(st.integers(1, 5)), error=st.sampled_from(["absolute", "huber"]))
-@settings(max_examples=25, deadline=None)
 def test_slices_add_up_to_the_whole(seed, cuts, error):
     y, batch = batches(seed)
     batch = replace(batch, lengths=torch.tensor([6, 3, 1, 5]))

@@ -13,13 +13,15 @@ from timecell.claims.terms import CONFIRM, Terms
 from timecell.claims.verdicts import ERROR, Judgement, Verdict, judge, worst
 from timecell.errors import InputError
 
+
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured, seed by seed, and the judgement on it (None if time ran out before the first look)."""
+    """What was measured, seed by seed, and the judgement at the last look (None if time ran out before the first)."""
 
     seeds: tuple[int, ...]
     measured: tuple[Mapping[str, Measured], ...]
     judgement: Judgement | None
+    out_of_time: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -62,6 +64,8 @@ def verify(claim: Claim, terms: Terms, jobs: int = 1, say: Callable[[str], None]
         InputError: the terms lack a margin or have one too many; or what the claim's function raises.
 
     Example:
+        >>> from datetime import date
+        >>> from timecell.claims import Absent, Ordering, claim
         >>> @claim("two is more than one", source="p. 1", control="both one", shows=Ordering("two", "one"),
         ...        control_shows=Absent())
         ... def more(trial: Trial) -> Mapping[str, Measured]:
@@ -118,33 +122,28 @@ class _Runner:
     say: Callable[[str], None]
 
     def settle(
-        self, looks: Sequence[int], control: bool, judged: Callable[[list[Mapping[str, Measured]]], Judgement],
-        first: int = CONFIRM,
-    ) -> Evidence:  # fmt: skip
-        """Measure the seeds of one look after the other, until the verdict is clear, the looks or the time run out."""
+        self, looks: Sequence[int], control: bool, judged: Callable[[Measurements], Judgement], first: int = CONFIRM
+    ) -> Evidence:
+        """Measure look after look, until the verdict is clear, or the looks or the time run out."""
         measured: list[Mapping[str, Measured]] = []
         judgement = None
         for count in looks:
-            trials = [Trial(first + n, control=control, progress=self.jobs == 1) for n in range(len(measured), count)]
-            measured.extend(self._measure(trials))
+            seeds = range(first + len(measured), first + count)
+            measured.extend(self._measure([Trial(seed, control=control, progress=self.jobs == 1) for seed in seeds]))
             if len(measured) < count:
                 break
             judgement = judged(measured)
             if judgement.verdict != "undecided":
                 break
-        return Evidence(tuple(range(first, first + len(measured))), tuple(measured), judgement)
+        return Evidence(tuple(range(first, first + len(measured))), tuple(measured), judgement, len(measured) < count)
 
     def _measure(self, trials: Sequence[Trial]) -> Iterator[dict[str, Measured]]:
         import joblib
 
-        at_once = self.jobs or joblib.cpu_count()
-        with joblib.Parallel(n_jobs=at_once) as pool:
-            for n in range(0, len(trials), at_once):
-                if time.monotonic() > self.deadline:
-                    return
-                for trial, arms in zip(
-                    trials[n:], pool(joblib.delayed(self.claim)(t) for t in trials[n : n + at_once])
-                ):
-                    scores = ", ".join(f"{arm} {m.value:.4g}" for arm, m in arms.items())
-                    self.say(f"{self.claim.name}{', control' if trial.control else ''}, seed {trial.seed}: {scores}")
-                    yield arms
+        workers = self.jobs or joblib.cpu_count()
+        pool = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1, pre_dispatch=workers)
+        in_time = (joblib.delayed(self.claim)(t) for t in trials if time.monotonic() < self.deadline)
+        for trial, arms in zip(trials, pool(in_time)):
+            scores = ", ".join(f"{arm} {m.value:.4g}" for arm, m in arms.items())
+            self.say(f"{self.claim.name}{', control' if trial.control else ''}, seed {trial.seed}: {scores}")
+            yield arms

@@ -13,6 +13,7 @@ from timecell.errors import InputError, unknown_name
 
 CONTROL = "control"  # the name of the control's margin
 
+
 @dataclass(frozen=True)
 class Trial:
     """What a claim's function is asked to do.
@@ -37,9 +38,7 @@ class ControlStatement(Protocol):
     def margins(self) -> tuple[str, ...]:
         """Names of the margins it needs beside the claim's."""
 
-    def judge(
-        self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float
-    ) -> Judgement:
+    def judge(self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float) -> Judgement:
         """Holds if the control behaves as it must."""
 
 
@@ -50,9 +49,7 @@ class AtChance:
     level: float
     margins = (CONTROL,)
 
-    def judge(
-        self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float
-    ) -> Judgement:
+    def judge(self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float) -> Judgement:
         """One `Matches` an arm."""
         tolerance = {"tolerance": margins[CONTROL]}
         each = [judge(Matches(arm, self.level), tolerance, seen, error) for arm in shows.arms]
@@ -66,9 +63,7 @@ class Absent:
 
     margins = ()
 
-    def judge(
-        self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float
-    ) -> Judgement:
+    def judge(self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float) -> Judgement:
         """The claim's verdict, turned round."""
         turned: dict[Verdict, Verdict] = {"holds": "falls short", "falls short": "holds", "undecided": "undecided"}
         as_claimed = judge(shows, margins, seen, error)
@@ -129,6 +124,7 @@ def claim(
     """Make a claim of the function that measures it.
 
     Example:
+        >>> from timecell.claims import Ordering
         >>> @claim("two is more than one", source="p. 1", control="both one", shows=Ordering("two", "one"),
         ...        control_shows=Absent())
         ... def more(trial: Trial) -> Mapping[str, Measured]:

@@ -70,7 +70,7 @@ Measurements = Sequence[Mapping[str, Measured]]  # one mapping of arms a seed
 
 @dataclass(frozen=True)
 class Contrast:
-    """A weighted sum of arms that must lie in [at_least, at_most]; `margin` names the margin that sets the bounds."""
+    """A weighted sum of arms that must lie in [at_least, at_most]."""
 
     name: str
     weights: Mapping[str, float]
@@ -111,8 +111,8 @@ class Ordering(_OfArms):
     """Each arm is better than the next by at least their margin; the best comes first.
 
     Example:
-        >>> [c.name for c in Ordering("learned", "frozen", "none").contrasts({"learned > frozen": 5, "frozen > none": 2})]
-        ['learned > frozen', 'frozen > none']
+        >>> Ordering("learned", "frozen", "none").contrasts({"learned > frozen": 5, "frozen > none": 2})[1]
+        Contrast(name='frozen > none', weights={'frozen': 1.0, 'none': -1.0}, at_least=2, at_most=inf)
     """
 
     def __init__(self, *arms: str, better: Better = "higher") -> None:

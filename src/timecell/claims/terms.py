@@ -16,6 +16,7 @@ from timecell.errors import DataError
 
 CONFIRM = 100  # the first seed of a confirmation; those below are for calibration
 
+
 @dataclass(frozen=True)
 class Terms:
     """On what terms a claim is confirmed: one table of the TOML file beside its system.
@@ -97,8 +98,7 @@ def read_terms(path: Path, name: str) -> Terms:
                             remedy="take it out")  # fmt: skip
     rules: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "margins": ("numbers >= 0", lambda v: isinstance(v, dict) and all(_number(m) and m >= 0 for m in v.values())),
-        "calibrated_on": (f"seeds from 0 to {CONFIRM - 1}",
-                          lambda v: isinstance(v, list) and bool(v) and all(_whole(s) and s in range(CONFIRM) for s in v)),
+        "calibrated_on": (f"seeds from 0 to {CONFIRM - 1}", lambda v: isinstance(v, list) and _calibration(v)),
         "date": ("a date like 2026-01-31", lambda v: type(v) is date),
         "seeds": ("a whole number >= 2", lambda v: _whole(v) and v >= 2),
         "max_seeds": ("a whole number >= seeds", lambda v: _whole(v) and v >= table["seeds"]),
@@ -108,6 +108,10 @@ def read_terms(path: Path, name: str) -> Terms:
         if not fine(table[key]):
             raise DataError(f"{place}, {key}", found=repr(table[key]), expected=expected, remedy="set it right")
     return Terms(**{**table, "calibrated_on": tuple(table["calibrated_on"])})
+
+
+def _calibration(seeds: list[Any]) -> bool:
+    return bool(seeds) and all(_whole(seed) and 0 <= seed < CONFIRM for seed in seeds)
 
 
 def _whole(value: object) -> bool:

@@ -112,8 +112,8 @@ def filterbank_spikes(
     lowest: float = 100.0,
     dynamic_range: float = 40.0,
     contrast: float = 0.8,
-    gain: float = 0.3,
-    adaptation: float = 2.0,
+    gain: float = 0.15,
+    adaptation: float = 3.0,
 ) -> tuple[Float[np.ndarray, "E"], Int[np.ndarray, "E"]]:
     """Spikes of an ear: where in the spectrum energy arises, and when.
 
@@ -201,7 +201,9 @@ def _intensity(x: Tensor) -> Tensor:
     """The same values, known to lie in [0, 1]."""
     low, high = float(x.min()), float(x.max())
     if not (low >= 0 and high <= 1):
-        raise InputError("x", found=f"values from {low:g} to {high:g}", expected="0 to 1", remedy="scale them to [0, 1]")
+        raise InputError(
+            "x", found=f"values from {low:g} to {high:g}", expected="0 to 1", remedy="scale them to [0, 1]"
+        )
     return x
 
 

@@ -58,9 +58,9 @@ def grid(shown: Iterable[tuple[str, Figure]], kind: str = "grid") -> str:
 
 
 def legend(strokes: Mapping[str, Stroke]) -> str:
-    """Names with their lines."""
+    """Names with their lines; nothing if there are none."""
     inside = "".join(f"<li>{swatch(**stroke)}{escape(name)}</li>" for name, stroke in strokes.items())
-    return f'<ul class="legend">{inside}</ul>'
+    return f'<ul class="legend">{inside}</ul>' if inside else ""
 
 
 def swatch(color: str, dash: str) -> str:

@@ -33,8 +33,18 @@ def confusion_figure(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...]) -
     n = len(classes)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [label(c, 14) for c in classes]
-    axis = {"ticks": "", "showgrid": False, "type": "linear"}
-    rows, columns = list(range(0, n, -(-n // TICKS))), list(range(0, n, -(-3 * n // TICKS)))
+
+    def axis(every: int) -> dict[str, Any]:
+        named = list(range(0, n, every))
+        return {
+            "tickvals": named,
+            "ticktext": [names[k] for k in named],
+            "ticks": "",
+            "showgrid": False,
+            "type": "linear",
+        }
+
+    rows, columns = axis(-(-n // TICKS)), axis(-(-3 * n // TICKS))
     image = {
         "type": "heatmap", "z": share, "zmin": 0, "zmax": 1, "colorscale": [[0, PAPER], [1, ACCENT]],
         "showscale": False, "customdata": counts, "xgap": 1, "ygap": 1,
@@ -46,9 +56,8 @@ def confusion_figure(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...]) -
         for i in range(n) for j in range(n) if n <= WRITTEN and counts[i, j]
     ]  # fmt: skip
     return figure(
-        [image], 150 + max(200, 17 * len(rows)), x="predicted", y="true", annotations=written,
-        xaxis={**axis, "tickvals": columns, "ticktext": [names[k] for k in columns], "tickangle": -45, "range": [-0.5, n - 0.5]},
-        yaxis={**axis, "tickvals": rows, "ticktext": [names[k] for k in rows], "range": [n - 0.5, -0.5]},
+        [image], 150 + max(200, 17 * min(n, TICKS)), x="predicted", y="true", annotations=written,
+        xaxis={**columns, "tickangle": -45, "range": [-0.5, n - 0.5]}, yaxis={**rows, "range": [n - 0.5, -0.5]},
     )  # fmt: skip
 
 
@@ -129,8 +138,8 @@ def forecast(c: Comparison, test: Windows, item: int) -> Figure:
         width = {**stroke[slug], "width": 2}
         traces.append({**line, "y": forecasted["values"][0, :, 0], "name": label(slug), "line": width})
     traces.append({**line, "mode": "lines", "x": t, "y": y, "name": "truth", "line": {**stroke["truth"], "width": 1.5}})
-    layout = {"hovermode": "x", "shapes": [border(t[now - begin])], "xaxis": {"nticks": 4}}
-    return figure(traces, 250, x=time_title(test.series), **layout)
+    title, shapes = time_title(test.series), [border(t[now - begin])]
+    return figure(traces, 250, x=title, hovermode="x", shapes=shapes, xaxis={"nticks": 4})
 
 
 def forecast_strokes(c: Comparison) -> dict[str, Stroke]:
@@ -141,5 +150,8 @@ def forecast_strokes(c: Comparison) -> dict[str, Stroke]:
 
 def band(c: Comparison) -> str:
     """What the band around the best system's forecast is, in words; empty if it has none."""
-    levels = c.predictions[c.rows[0].slug].get("levels", ())
-    return f"The band is its {100 * levels[0]:g} to {100 * levels[-1]:g} % quantiles." if len(levels) > 1 else ""
+    prediction = c.predictions[c.rows[0].slug]
+    if "levels" not in prediction:
+        return ""
+    low, *_, high = 100 * prediction["levels"]
+    return f"The band is from its {low:g} % to its {high:g} % quantile."

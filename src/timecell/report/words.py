@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(0.04), duration(12.3), duration(75), duration(3600), duration(7300)
-        ('0.04 s', '12.3 s', '1 min 15 s', '1 h', '2 h 2 min')
+        ('0.04 s', '12.3 s', '1 min 15 s', '1 h', '2 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.3g} s"

@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from timecell.data.containers import Data, Schema, Sequences
+from timecell.errors import InputError
 from timecell.system import Card, Run, Task
 from timecell.tasks.features import TAPS, RandomKernels, summaries
 from timecell.tasks.fitted import FittedArrays
 from timecell.tasks.predictions import ClassScores
 from timecell.tasks.ridge import Linear, Scaling, ridge_path
-from timecell.tasks.truth import labelled, labels
+from timecell.tasks.truth import labelled, labels, sequences
 
 OPERATIONS = 2e11  # multiply-adds that random convolutions of the training set may cost: some 20 s on one core
 
@@ -42,11 +43,13 @@ class LinearClassifier(FittedArrays):
 
     Attributes:
         classes: names.
+        channels: C of the training data.
         weight: [F, K].
         bias: [K].
     """
 
     classes: tuple[str, ...]
+    channels: int
     weight: Float[np.ndarray, "F K"]
     bias: Float[np.ndarray, "K"]
 
@@ -55,9 +58,20 @@ class LinearClassifier(FittedArrays):
         return np.zeros((len(data), 0))
 
     def predict(self, data: Data) -> ClassScores:
-        """Class probabilities of each sample."""
-        assert isinstance(data, Sequences)
-        return ClassScores(softmax(self.features(data) @ self.weight + self.bias), self.classes)
+        """Class probabilities of each sample.
+
+        Raises:
+            InputError: the data are no sequences, have a gap, or another number of channels.
+        """
+        found = sequences(data)
+        if found.values.shape[1] != self.channels:
+            raise InputError(
+                "data",
+                found=f"{found.values.shape[1]} channels",
+                expected=f"the {self.channels} of the training data",
+                remedy="load the same columns as for training",
+            )
+        return ClassScores(softmax(self.features(found) @ self.weight + self.bias), self.classes)
 
 
 @dataclass(frozen=True)
@@ -80,10 +94,11 @@ class Majority(_Baseline):
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> LinearClassifier:
         """Count."""
         start = time.perf_counter()
-        classes = labelled(train).schema.classes or ()
+        data = labelled(train)
+        classes, channels = data.schema.classes or (), data.values.shape[1]
         counts = np.bincount(labels(train), minlength=len(classes)) + 1
-        bias = np.log(counts / counts.sum())
-        return LinearClassifier(self.card, time.perf_counter() - start, classes, np.zeros((0, len(classes))), bias)
+        no_features, bias = np.zeros((0, len(classes))), np.log(counts / counts.sum())
+        return LinearClassifier(self.card, time.perf_counter() - start, classes, channels, no_features, bias)
 
 
 @dataclass(frozen=True)
@@ -123,20 +138,32 @@ class SummaryLogistic(_Baseline):
         return {"C": (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)}
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> SummaryClassifier:
-        """Scale, then regress."""
+        """Scale, then regress.
+
+        Raises:
+            InputError: all training samples are of one class.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         start = time.perf_counter()
         data, y = labelled(train), labels(train)
+        if (y == y[0]).all():
+            raise InputError(
+                "train",
+                found="samples of one class only",
+                expected="at least two",
+                remedy="bring more data, or split anew",
+            )
         x = summaries(data)
         scaling = Scaling.of(x)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # separable classes: more steps only raise the weights
             model = LogisticRegression(C=self.C, max_iter=500).fit(scaling(x), y)
-        classes = data.schema.classes or ()
-        linear = scaling.undo(_one_column_a_class(model.coef_, model.intercept_, model.classes_, len(classes)))
-        return SummaryClassifier(self.card, time.perf_counter() - start, classes, linear.weight, linear.bias)
+        classes, channels = data.schema.classes or (), data.values.shape[1]
+        fitted = _one_column_a_class(model.coef_, model.intercept_, model.classes_, len(classes))
+        linear = scaling.undo(fitted)
+        return SummaryClassifier(self.card, time.perf_counter() - start, classes, channels, linear.weight, linear.bias)
 
 
 @dataclass(frozen=True)
@@ -184,6 +211,10 @@ class RandomConvolutions(_Baseline):
         paper="arXiv:1910.13051",
     )
 
+    def __post_init__(self) -> None:
+        if self.kernels < 1:
+            raise InputError("kernels", found=self.kernels, expected="at least 1", remedy="try 1000")
+
     def space(self) -> Mapping[str, Sequence[Any]]:
         """Nothing more to tune."""
         return {}
@@ -200,16 +231,17 @@ class RandomConvolutions(_Baseline):
         tempered = [_tempered(linear, x, y) for linear in ridge_path(kernels(data), sides)]
         best = min(tempered, key=lambda linear: log_loss(linear(x), y))
         return KernelClassifier(
-            self.card,
-            time.perf_counter() - start,
-            data.schema.classes or (),
-            best.weight,
-            best.bias,
-            kernels.mean,
-            kernels.spread,
-            kernels.weight,
-            kernels.dilation,
-            kernels.threshold,
+            card=self.card,
+            seconds=time.perf_counter() - start,
+            classes=data.schema.classes or (),
+            channels=data.values.shape[1],
+            weight=best.weight,
+            bias=best.bias,
+            mean=kernels.mean,
+            spread=kernels.spread,
+            kernels=kernels.weight,
+            dilation=kernels.dilation,
+            threshold=kernels.threshold,
         )
 
 

@@ -67,9 +67,10 @@ class Naive(_Baseline):
 
     Example:
         >>> from timecell.data.containers import Series
+        >>> from timecell.tasks.forecast import Forecast
         >>> series = Series(np.arange(8.0)[:, None], Schema("series", ("x",)))
         >>> windows = Windows(series, history=4, horizon=2, starts=np.array([0]))
-        >>> Naive().fit(windows, windows, None, Run()).predict(windows).values[0, :, 0].tolist()
+        >>> Naive().fit(windows, windows, Forecast(), Run()).predict(windows).values[0, :, 0].tolist()
         [3.0, 3.0]
     """
 
@@ -86,9 +87,10 @@ class SeasonalNaive(_Baseline):
 
     Example:
         >>> from timecell.data.containers import Series
+        >>> from timecell.tasks.forecast import Forecast
         >>> series = Series(np.arange(8.0)[:, None] % 3, Schema("series", ("x",), period=3))
         >>> windows = Windows(series, history=4, horizon=4, starts=np.array([0]))
-        >>> SeasonalNaive().fit(windows, windows, None, Run()).predict(windows).values[0, :, 0].tolist()
+        >>> SeasonalNaive().fit(windows, windows, Forecast(), Run()).predict(windows).values[0, :, 0].tolist()
         [1.0, 2.0, 0.0, 1.0]
     """
 
@@ -175,9 +177,10 @@ class RidgeLags(_Baseline):
 
     Example:
         >>> from timecell.data.containers import Series
+        >>> from timecell.tasks.forecast import Forecast
         >>> series = Series(np.sin(np.arange(200.0) * 0.3)[:, None], Schema("series", ("x",)))
         >>> windows = Windows(series, history=10, horizon=2, starts=np.arange(100))
-        >>> fitted = RidgeLags().fit(windows, windows, None, Run())
+        >>> fitted = RidgeLags().fit(windows, windows, Forecast(), Run())
         >>> bool(np.abs(fitted.predict(windows).values - future(windows)).max() < 1e-2)
         True
     """
@@ -185,6 +188,10 @@ class RidgeLags(_Baseline):
     lags: int | None = None
 
     card = Card("ridge-lags", "Ridge on lags", "Ridge regression on all lags and the season's phase.", "baseline")
+
+    def __post_init__(self) -> None:
+        if self.lags is not None and self.lags < 1:
+            raise InputError("lags", found=self.lags, expected="at least 1, or None", remedy="try lags=24")
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """How far it looks back."""
@@ -222,14 +229,14 @@ class RidgeLags(_Baseline):
         best = min(path, key=lambda linear: np.abs(linear(x_valid) - truth)[seen].mean())
         unit = np.tile(spread, windows.horizon)
         return LaggedForecaster(
-            self.card,
-            time.perf_counter() - start,
-            lags,
-            windows.horizon,
-            period,
-            rate,
-            best.weight * unit,
-            best.bias * unit,
+            card=self.card,
+            seconds=time.perf_counter() - start,
+            lags=lags,
+            horizon=windows.horizon,
+            period=period,
+            rate=rate,
+            weight=best.weight * unit,
+            bias=best.bias * unit,
         )
 
 

@@ -9,40 +9,15 @@ from timecell.data.containers import Data, Sequences, Windows, fill_forward
 from timecell.errors import InputError
 
 
-def labelled(data: object) -> Sequences:
-    """The same data, known to be sequences with a class each.
+def sequences(data: object) -> Sequences:
+    """The same data, known to be sequences of at least one step each, without a gap.
 
     Raises:
-        InputError: there are no labels, a label is no class, there are fewer than two classes, a sample has no steps
-            or holds a value that is not finite.
+        InputError: they are something else, a sample has no steps or holds a value that is not finite.
     """
     if not isinstance(data, Sequences):
         raise InputError(
-            "data", found=type(data).__name__, expected="labelled Sequences", remedy="a series is for the task Forecast"
-        )
-    classes = data.schema.classes
-    if data.target is None or classes is None:
-        raise InputError(
-            "data.target",
-            found="no labels",
-            expected="a class for each sample",
-            remedy="name the label column or array when loading, or pass target= to Sequences.of",
-        )
-    if len(classes) < 2:
-        raise InputError(
-            "data.schema.classes",
-            found=f"one class, {classes[0]!r}" if classes else "none",
-            expected="at least two",
-            remedy="check which column is the label",
-        )
-    outside = (data.target < 0) | (data.target >= len(classes))
-    if outside.any():
-        i = int(np.argmax(outside))
-        raise InputError(
-            f"data.target[{i}]",
-            found=int(data.target[i]),
-            expected=f"a class index from 0 to {len(classes) - 1}",
-            remedy="leave samples without a label out",
+            "data", found=type(data).__name__, expected="Sequences", remedy="a series is for the task Forecast"
         )
     if not data.lengths.all():
         raise InputError(
@@ -59,6 +34,40 @@ def labelled(data: object) -> Sequences:
             remedy="fill gaps or leave the sample out",
         )
     return data
+
+
+def labelled(data: object) -> Sequences:
+    """The same data, known to be sequences with a class each.
+
+    Raises:
+        InputError: as in `sequences`; there are no labels, a label is no class, there are fewer than two classes.
+    """
+    known = sequences(data)
+    classes = known.schema.classes
+    if known.target is None or classes is None:
+        raise InputError(
+            "data.target",
+            found="no labels",
+            expected="a class for each sample",
+            remedy="name the label column or array when loading, or pass target= to Sequences.of",
+        )
+    if len(classes) < 2:
+        raise InputError(
+            "data.schema.classes",
+            found=f"one class, {classes[0]!r}" if classes else "none",
+            expected="at least two",
+            remedy="check which column is the label",
+        )
+    outside = (known.target < 0) | (known.target >= len(classes))
+    if outside.any():
+        i = int(np.argmax(outside))
+        raise InputError(
+            f"data.target[{i}]",
+            found=int(known.target[i]),
+            expected=f"a class index from 0 to {len(classes) - 1}",
+            remedy="leave samples without a label out",
+        )
+    return known
 
 
 def labels(data: Data) -> Int[np.ndarray, "N"]:

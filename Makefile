@@ -1,0 +1,31 @@
+# make demo   trains, compares and reports on real data that ships with timecell
+# make test   the fast tests (a few minutes)
+# Both share .venv and install what they need the first time; see tools/venv.sh for PYTHON= and TORCH=.
+
+BIN := .venv/bin
+
+.PHONY: demo test full lint types clean
+
+demo:
+	@tools/venv.sh
+	@$(BIN)/timecell demo
+
+test:
+	@tools/venv.sh dev
+	$(BIN)/python -m pytest -n 2 -m "not full"
+
+full:
+	@tools/venv.sh dev
+	TIMECELL_HYPOTHESIS=full $(BIN)/python -m pytest -n 2
+
+lint:
+	@tools/venv.sh dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	@tools/venv.sh dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
