@@ -65,6 +65,7 @@ class Odd:
 class Fit:
     guess: Any
     log: Path | None = None
+    mapped: bool = False
 
     def predict(self, data: Sequences) -> Labels:
         if self.log:
@@ -74,7 +75,7 @@ class Fit:
 
     @property
     def report(self) -> Mapping[str, Any]:
-        return {"parameters": np.int64(3), "curves": {"train": ((1, 2.0), (2, float("nan")))}}
+        return {"mapped": self.mapped, "parameters": np.int64(3), "curves": {"train": ((1, 2.0), (2, float("nan")))}}
 
 
 @dataclass(frozen=True)
@@ -277,6 +278,19 @@ def test_processes_give_the_same_numbers_as_one(data: Sequences) -> None:
     timeless = [[replace(r, seconds=0) for r in c.rows] for c in (one, two)]
     assert timeless[0] == timeless[1]
     assert [f.error for f in one.failed] == [f.error for f in two.failed]
+
+
+class Mapped(Noisy):
+    def fit(self, train: Sequences, valid: Any, task: Any, run: Run) -> Fit:
+        train.values[0] += 0  # in reach of systems that write: a copy of the page, not of the file
+        return replace(super().fit(train, valid, task, run), mapped=isinstance(train.values, np.memmap))
+
+
+def test_large_data_are_mapped_by_the_workers_not_copied() -> None:
+    values = np.random.default_rng(0).normal(size=(100, 40, 100))
+    data = Sequences.of(values, np.arange(100) % 2)
+    c = compare(data, Odd(), [Mapped("a"), Mapped("b")], replace(quick, jobs=2))
+    assert [r.report["mapped"] for r in c.rows] == [True, True]
 
 
 class Dying(Noisy):

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from timecell.compare import Behind, Comparison, Failed, Rejected, Row, Settings, Trial
 from timecell.data.containers import Schema, Sequences, Series, Windows
+from timecell.data.readers import describe
 from timecell.errors import InputError
 from timecell.report import print_comparison, write_html
 from timecell.report.html import page
@@ -217,8 +218,8 @@ def test_the_numbers_are_those_of_the_comparison() -> None:
         assert f"{row.slug} " in seen and f"{np.mean(row.values):.3f} ± {spread:.3f}" in seen
         assert f"{2 * np.mean(row.values):.3f} ± {2 * spread:.3f}" in seen, "the other metric"
     for text in (
-        "180 / 60 / 60", "60 to 99", "100 steps/s", "0.070 [0.065, 0.080]", "54.3 k", "3.21 s", "123 k", "0.876",
-        "tau = 20.0", "at most 400 updates", "seeds 0 to 2", "up to 4 settings", "1 min 23 s",
+        "180 training, 60 validation and 60 test samples", describe(data), "0.070 [0.065, 0.080]", "54.3 k", "3.21 s",
+        "123 k", "0.876", "tau = 20.0", "at most 400 updates", "seeds 0 to 2", "up to 4 settings", "1 min 23 s",
         "timecell 9.8.7", "ValueError: lost", "0.123",
     ):  # fmt: skip
         assert text in seen, text
@@ -240,6 +241,12 @@ def test_the_verdict_names_ties_and_baselines() -> None:
     assert "All others are worse by more than chance explains." in texts(page(c, data, task))
     first = replace(c, rows=(c.rows[-1], *c.rows[:-1]))
     assert "It is a baseline; nothing beat it." in texts(page(first, data, task))
+
+
+def test_a_metric_that_some_lack_is_left_open() -> None:
+    c, data, task = forecasted()
+    lacking = replace(c.rows[0], metrics={"accuracy": c.rows[0].values})
+    assert f"{lacking.slug} 0.510 ± 0.014 –" in texts(page(replace(c, rows=(lacking, *c.rows[1:])), data, task))
 
 
 def test_confusions_are_counted_from_the_kept_predictions() -> None:

@@ -4,9 +4,9 @@
 
 SOURCES holds
 
-    fsdd.npz                            Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset): audio
-                                        int16 of all clips end to end, offsets, digit, speaker, take, rate
-    taxi_new_york_passengers.csv.gz     datasets/taxi_new_york_passengers.csv of github.com/unit8co/darts, gzipped
+    fsdd.npz                           github.com/Jakobovski/free-spoken-digit-dataset: audio int16 of all clips end to
+                                       end, offsets, digit, speaker, take, rate
+    taxi_new_york_passengers.csv.gz    datasets/taxi_new_york_passengers.csv of github.com/unit8co/darts, gzipped
 
 anywhere below it. The files are the same, byte for byte, on every run with the same numpy and zlib.
 """
@@ -17,6 +17,7 @@ import gzip
 import io
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,7 @@ def spoken_digits(source: Path) -> bytes:
     with np.load(source, allow_pickle=False) as fsdd:
         audio, offsets, rate = fsdd["audio"], fsdd["offsets"], int(fsdd["rate"])
         labels, speakers, take = fsdd["digit"], fsdd["speaker"], fsdd["take"]
-    clips = [
-        filterbank_spikes(trimmed(audio[start:stop], rate), rate) for start, stop in zip(offsets[:-1], offsets[1:])
-    ]
+    clips = [filterbank_spikes(trimmed(audio[start:stop], rate), rate) for start, stop in pairwise(offsets)]
     packed = io.BytesIO()
     np.savez_compressed(
         packed,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from timecell.card import Card
 from timecell.data.containers import Batch, Data, Schema, Sequences, Series
+from timecell.data.splits import Splits
 
 __all__ = ["Card", "Fitted", "Prediction", "Readout", "Run", "Scores", "Splits", "System", "Task"]
 
@@ -45,15 +46,6 @@ class Run:
     device: str = "auto"
     progress: bool = False
     checkpoint_every: float = 30.0
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Three disjoint parts. `test` stays sealed until the scores are drawn."""
-
-    train: Data
-    valid: Data
-    test: Data
 
 
 @dataclass(frozen=True)

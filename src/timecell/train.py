@@ -32,7 +32,7 @@ from timecell.credit import BPTT, Credit
 from timecell.credit.rule import require_sliceable
 from timecell.data.containers import Batch, Data
 from timecell.errors import InputError, TimecellError, unknown_name
-from timecell.evaluate import assess
+from timecell.inference import assess
 from timecell.progress import Display, display
 from timecell.recipe import Recipe, Stage
 from timecell.state import detach

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from timecell.catalog import SYSTEMS, load_module
 from timecell.claims.statements import Matches, Measured, Measurements, Statement
 from timecell.claims.verdicts import Judgement, Verdict, judge, worst
 from timecell.errors import InputError, unknown_name
@@ -137,6 +139,21 @@ def claim(
         return Claim(measure.__name__, text, source, control, shows, control_shows, measure)
 
     return wrap
+
+
+def load_claims(slug: str, root: Path = SYSTEMS) -> dict[str, Claim]:
+    """The claims of a system by name, in the order of its module.
+
+    Raises:
+        InputError: there is no such system.
+        DataError: its module cannot be imported.
+
+    Example:
+        >>> list(load_claims("delay-learning"))
+        ['delays_help']
+    """
+    found = vars(load_module(slug, root)).values()
+    return {thing.name: thing for thing in found if isinstance(thing, Claim)}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ margins give. "a > b by at least m" is the contrast 1 a - 1 b with the lower bou
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class Measured:
         extra: JSON values to report beside: parameters, seconds, curves, ...
 
     Raises:
-        InputError: the value is not finite, or not the mean of the items.
+        InputError: the value is not finite, or not the mean of the items; or extra holds more than JSON.
 
     Example:
         >>> Measured(0.75, np.array([1, 1, 0, 1])).items.tolist()
@@ -49,6 +50,10 @@ class Measured:
         object.__setattr__(self, "value", float(self.value))
         if not math.isfinite(self.value):
             raise InputError("value", found=self.value, expected="a finite score", remedy="see why the fit diverged")
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError) as e:
+            raise InputError("extra", found=e, expected="JSON values", remedy="pass plain numbers and texts") from None
         if self.items is None:
             return
         items = np.asarray(self.items, dtype=np.float32)  # so that the ledger keeps exactly what was judged

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,15 @@ class Round:
             arrays,
         )
 
+    @cached_property
+    def fingerprints(self) -> tuple[str, str, str]:
+        """Of the three parts."""
+        return self.train.fingerprint, self.valid.fingerprint, self.scored.fingerprint
+
     def key(self, job: Job) -> str:
         """What the job is called in the store."""
-        parts = self.train.fingerprint, self.valid.fingerprint, self.scored.fingerprint
-        return key(job.system, self.task, parts, job.seed, job.keep, self.settings.updates, self.settings.seconds)
+        budget = self.settings.updates, self.settings.seconds
+        return key(job.system, self.task, self.fingerprints, job.seed, job.keep, budget)
 
 
 def workers(jobs: int) -> joblib.Parallel:

@@ -85,8 +85,8 @@ class Row:
 
     @property
     def is_baseline(self) -> bool:
-        """True for what every comparison includes."""
-        return self.family in ("baseline", "control")
+        """True for the simple methods that networks must beat."""
+        return self.family == "baseline"
 
 
 @dataclass(frozen=True)

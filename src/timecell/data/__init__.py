@@ -10,7 +10,7 @@ from timecell.data.splits import Splits, by_sample, by_time
 from timecell.data.synthetic import Motifs, motifs, poisson
 
 __all__ = [
-    "Batch", "Data", "Motifs", "Schema", "Sequences", "Series", "Splits", "Standardise", "Windows", "bin_spikes", "by_sample",
-    "by_time", "delta", "describe", "direct", "files", "fill_forward", "filterbank_spikes", "fingerprint", "latency",
-    "load", "motifs", "poisson", "rate", "spoken_digits", "taxi",
+    "Batch", "Data", "Motifs", "Schema", "Sequences", "Series", "Splits", "Standardise", "Windows", "bin_spikes",
+    "by_sample", "by_time", "delta", "describe", "direct", "files", "fill_forward", "filterbank_spikes", "fingerprint",
+    "latency", "load", "motifs", "poisson", "rate", "spoken_digits", "taxi",
 ]  # fmt: skip

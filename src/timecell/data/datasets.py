@@ -27,9 +27,9 @@ def files() -> dict[str, Path]:
 def spoken_digits(dt: float = 0.010) -> Sequences:
     """3,000 spoken digits as spikes of 40 auditory channels, ragged, 10 classes.
 
-    Six speakers said each English digit 50 times (Free Spoken Digit Dataset, Z. Jackson and others, CC BY-SA 4.0). Clips
-    are trimmed, cut at one second and passed through `filterbank_spikes`. `part` is the usual split: takes 0 to 4 are
-    the test set (300 clips), so all speakers are in both parts; `group` is the speaker. To be tested on new speakers,
+    Six speakers said each English digit 50 times (Free Spoken Digit Dataset, Z. Jackson and others, CC BY-SA 4.0).
+    Clips are trimmed, cut at one second and passed through `filterbank_spikes`. `part` is the usual split: takes 0 to 4
+    are the test set (300 clips), so all speakers are in both parts; `group` is the speaker. To test on new speakers,
     drop the split: ``by_sample(replace(spoken_digits(), part=None))``.
 
     Args:
@@ -39,7 +39,6 @@ def spoken_digits(dt: float = 0.010) -> Sequences:
         Counts [T, 40] for each clip, T up to 100 at the default width.
 
     Example:
-        >>> from timecell.data.readers import describe
         >>> data = spoken_digits()
         >>> len(data), data.schema.classes[:3], data.values.shape[1], int((data.part == "test").sum())
         (3000, ('0', '1', '2'), 40, 300)
@@ -52,9 +51,9 @@ def spoken_digits(dt: float = 0.010) -> Sequences:
 def taxi() -> Series:
     """Taxi passengers in New York City, every half hour from 1 July 2014 to 31 January 2015: [10320, 1], season 48.
 
-    Counts of the NYC Taxi and Limousine Commission, put together by Numenta for its anomaly benchmark and passed on with
-    darts (Apache-2.0). There are no gaps; five unusual stretches are real: the marathon, Thanksgiving, Christmas, New
-    Year and a snow storm.
+    Counts of the NYC Taxi and Limousine Commission, put together by Numenta for its anomaly benchmark and passed on
+    with darts (Apache-2.0). There are no gaps; five unusual stretches are real: the marathon, Thanksgiving, Christmas,
+    New Year and a snow storm.
 
     Example:
         >>> series = taxi()

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy import signal
-from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
 from timecell.errors import InputError
@@ -101,7 +99,7 @@ def delta(x: Float[Tensor, "*B T C"], threshold: float) -> Float[Tensor, "*B T 2
         reference = reference + threshold * move
         moves.append(move)
     moved = torch.stack(moves, dim=-2)
-    return torch.cat([moved.clamp(min=0), (-moved).clamp(min=0)], dim=-1)
+    return torch.cat([moved.clamp(min=0), moved.clamp(min=0) - moved], dim=-1)
 
 
 def filterbank_spikes(
@@ -144,6 +142,8 @@ def filterbank_spikes(
         >>> bool((units == np.bincount(units).argmax()).any()), bool((np.diff(times) >= 0).all())
         (True, True)
     """
+    from scipy.ndimage import uniform_filter1d  # slow to import, and only sound needs it
+
     wave = np.asarray(wave, dtype=np.float64)
     if wave.ndim != 1 or len(wave) < rate * FRAME or not np.isfinite(wave).all():
         raise InputError(
@@ -159,6 +159,8 @@ def filterbank_spikes(
 
 def _envelopes(wave: Float[np.ndarray, "samples"], rate: int, centres: Float[np.ndarray, "C"]) -> np.ndarray:
     """[T, C] amplitude in each band, one value a millisecond."""
+    from scipy import signal
+
     sharpened = signal.lfilter([1.0, -0.97], [1.0], wave)
     smooth = signal.butter(2, 40.0, fs=rate)
     ends = np.round(np.arange(1, int(len(wave) / (rate * FRAME)) + 1) * rate * FRAME).astype(int) - 1
@@ -193,8 +195,8 @@ def _fire(drive: Float[np.ndarray, "T C"], adaptation: float) -> Float[np.ndarra
 
 def _erb_frequencies(lowest: float, highest: float, channels: int) -> Float[np.ndarray, "C"]:
     """Centre frequencies evenly spaced on the scale of equivalent rectangular bandwidths."""
-    ends = 21.4 * np.log10(1 + 0.00437 * np.array([lowest, highest]))
-    return (10 ** (np.linspace(*ends, channels) / 21.4) - 1) / 0.00437
+    low, high = (float(21.4 * np.log10(1 + 0.00437 * f)) for f in (lowest, highest))
+    return (10 ** (np.linspace(low, high, channels) / 21.4) - 1) / 0.00437
 
 
 def _intensity(x: Tensor) -> Tensor:

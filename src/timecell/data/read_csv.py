@@ -36,7 +36,6 @@ def read_csv(path: Path) -> Table:
             str(path), found=f"broken quoting ({error})", expected='cells with quotes around all of them: "a, b"',
             remedy="close the quotes",
         ) from error  # fmt: skip
-    _check_names(path, names)
     if not rows:
         raise DataError(
             str(path), found="column names but no rows", expected="at least one row", remedy="check how it was written"
@@ -74,12 +73,12 @@ def _text(path: Path) -> str:
 
 
 def _separator(text: str) -> str:
-    """The separator that cuts the first two lines into equally many cells, as many as possible."""
+    """The separator that cuts the first two lines into equally many cells (more than one), as many as possible."""
     first_lines = re.split(r"\r\n|\r|\n", text, maxsplit=2)[:2]
 
     def cells(separator: str) -> tuple[bool, int]:
         counts = [len(row) for row in csv.reader(first_lines, delimiter=separator)]
-        return len(set(counts)) == 1, counts[0]
+        return counts[0] > 1 and len(set(counts)) == 1, counts[0]
 
     return max(SEPARATORS, key=cells)
 
@@ -88,6 +87,7 @@ def _rows(path: Path, text: str, separator: str) -> tuple[list[str], list[list[s
     """Column names, rows of cells, and the line on which each row ends."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     names = [name.strip() for name in next(reader) or [""]]
+    _check_names(path, names)
     rows, lines, blank = [], [], 0
     for row in reader:
         if not row:

@@ -86,8 +86,8 @@ class Table:
         i = _first_text([str(cell) for cell in column])
         raise DataError(
             f"{self.source(name)}, {self.row(i)}", found=repr(str(column[i])), expected="a number",
-            remedy=f"correct the cell, or leave the column out with ignore=[{name!r}]; "
-            f"a column of labels is named with target={name!r}",
+            remedy=f"correct the cell, leave the column out with ignore=[{name!r}], "
+            "or say what it is with target=, id=, group= or time=",
         )  # fmt: skip
 
     def seconds(self, name: str) -> tuple[Float[np.ndarray, "R"], bool]:

@@ -29,10 +29,10 @@ def samples(train: Sequences, number: int = 6) -> list[tuple[str, Figure]]:
 def sample(x: Shaped[np.ndarray, "T C"], schema: Schema) -> Figure:
     """One sample: a raster of event counts, lines of a few channels, or an image of many."""
     title, scale = ("time (s)", 1 / schema.rate) if schema.rate else ("step", 1.0)
-    if strokes := channel_strokes(schema):
+    if channel_strokes(schema):
         return figure(
             [{"type": "scatter", "mode": "lines", "name": label(name), **line(np.arange(len(x)) * scale, x[:, c]),
-              "line": {**stroke, "width": 1.5}} for c, (name, stroke) in enumerate(strokes.items())],
+              "line": {"color": COLOURS[c], "width": 1.5}} for c, name in enumerate(schema.channels)],
             210, x=title,
         )  # fmt: skip
     kept = pooled(x, np.max if schema.spikes else np.mean)
@@ -134,12 +134,15 @@ def border(x: Any) -> dict[str, Any]:
 
 
 def times(series: Series) -> np.ndarray:
-    """[T] dates where the record has them, else seconds, else step numbers."""
-    if series.time is not None:
-        return np.array([datetime.fromtimestamp(s, UTC).strftime("%Y-%m-%d %H:%M:%S") for s in series.time])
-    return np.arange(len(series)) / (series.schema.rate or 1.0)
+    """[T] dates where time counts from 1970 (as in `timecell.data.describe`), else seconds, else step numbers."""
+    t = series.time
+    if t is None:
+        return np.arange(len(series)) / (series.schema.rate or 1.0)
+    return np.array([datetime.fromtimestamp(s, UTC).strftime("%Y-%m-%d %H:%M:%S") for s in t]) if t[0] > 1e8 else t
 
 
 def time_title(series: Series) -> str:
-    """The axis title that goes with `times`."""
-    return "" if series.time is not None else "time (s)" if series.schema.rate else "step"
+    """The axis title that goes with `times`; dates need none."""
+    if series.time is not None:
+        return "" if series.time[0] > 1e8 else "time (s)"
+    return "time (s)" if series.schema.rate else "step"

@@ -30,9 +30,9 @@ def items(lines: Iterable[str], kind: str = "ul") -> str:
     return f"<{kind}>{inside}</{kind}>" if inside else ""
 
 
-def facts(pairs: dict[str, object]) -> str:
-    """Names with their values, side by side."""
-    inside = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in pairs.items())
+def facts(pairs: Mapping[str, str]) -> str:
+    """Names with their values, a line each."""
+    inside = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs.items())
     return f'<dl class="facts">{inside}</dl>'
 
 

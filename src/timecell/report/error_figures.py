@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from timecell.compare import Comparison
-from timecell.data.containers import Data, Sequences, Windows
+from timecell.data.containers import Sequences, Windows
 from timecell.report.data_figures import border, time_title, times
 from timecell.report.look import ACCENT, BAND, DASHES, INK, PAPER, SECOND, Figure, Stroke, figure, label, strokes
 from timecell.tasks.truth import future, naive_scale, target_channels
@@ -31,6 +31,7 @@ def confusion(prediction: Arrays, test: Sequences) -> Int[np.ndarray, "K K"]:
 def confusion_figure(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...]) -> Figure:
     """The share of each true class by predicted class; counts are written in where there is room, and on hovering."""
     n = len(classes)
+    gap = 1 if n <= TICKS else 0
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [label(c, 14) for c in classes]
 
@@ -47,7 +48,7 @@ def confusion_figure(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...]) -
     rows, columns = axis(-(-n // TICKS)), axis(-(-3 * n // TICKS))
     image = {
         "type": "heatmap", "z": share, "zmin": 0, "zmax": 1, "colorscale": [[0, PAPER], [1, ACCENT]],
-        "showscale": False, "customdata": counts, "xgap": 1, "ygap": 1,
+        "showscale": False, "customdata": counts, "xgap": gap, "ygap": gap,
         "hovertemplate": "true %{y}, predicted %{x}: %{customdata} (%{z:.0%})<extra></extra>",
     }  # fmt: skip
     written = [
@@ -77,12 +78,6 @@ def confused(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...], number: i
 def shown(c: Comparison) -> list[str]:
     """The best system and, if that is another one, the best baseline."""
     return [c.rows[0].slug, *(row.slug for row in c.rows[1:] if row.is_baseline)][:2]
-
-
-def thinned(c: Comparison, test: Data) -> str:
-    """Which share of a long test set the figures are drawn from; empty if all of it."""
-    kept = len(c.predictions[c.rows[0].slug]["item"])
-    return "" if kept == len(test) else f", {kept} of {len(test)} samples, evenly spaced"
 
 
 def horizon_errors(c: Comparison, test: Windows) -> Figure:

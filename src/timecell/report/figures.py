@@ -14,33 +14,32 @@ CURVES = "history"  # key in a fit's report: one row a validation
 
 def ranking(c: Comparison) -> Figure:
     """Every seed's test score as a dot, mean and standard deviation as a bar; the best on top, baselines grey."""
-    name = {row.slug: ("≈ " if words.is_tie(row) else "") + label(row.slug) for row in c.rows}
     traces: list[dict[str, Any]] = []
     for baseline, colour in ((False, ACCENT), (True, MUTED)):
-        rows = [row for row in c.rows if row.is_baseline == baseline]
+        rows = [(y, row) for y, row in enumerate(c.rows) if row.is_baseline == baseline]
         traces += [
             {
                 "type": "scatter", "mode": "lines", "hoverinfo": "skip", "opacity": 0.3,
                 "line": {"color": colour, "width": 9},
-                "x": [x for r in rows for x in (r.metric - r.spread, r.metric + r.spread, None)],
-                "y": [y for r in rows for y in (name[r.slug], name[r.slug], None)],
+                "x": [x for _, r in rows for x in (r.metric - r.spread, r.metric + r.spread, None)],
+                "y": [at for y, _ in rows for at in (y, y, None)],
             },
             {
-                "type": "scatter", "mode": "markers", "customdata": [seed for r in rows for seed in seeds(c, r)],
-                "x": [x for r in rows for x in r.values], "y": [name[r.slug] for r in rows for _ in r.values],
-                "marker": {"color": colour, "size": 7, "opacity": 0.75},
-                "hovertemplate": "%{y}, seed %{customdata}: %{x:.4g}<extra></extra>",
+                "type": "scatter", "mode": "markers", "marker": {"color": colour, "size": 7, "opacity": 0.75},
+                "x": [x for _, r in rows for x in r.values], "y": [y for y, r in rows for _ in r.values],
+                "customdata": [seed for _, r in rows for seed in seeds(c, r)],
+                "hovertemplate": "seed %{customdata}: %{x:.4g}<extra></extra>",
             },
             {
                 "type": "scatter", "mode": "markers", "hoverinfo": "skip",
-                "x": [r.metric for r in rows], "y": [name[r.slug] for r in rows],
                 "marker": {"symbol": "line-ns", "size": 16, "line": {"color": INK, "width": 2}},
+                "x": [r.metric for _, r in rows], "y": [y for y, _ in rows],
             },
         ]  # fmt: skip
-    order = [name[row.slug] for row in reversed(c.rows)]
-    axis = {"type": "category", "categoryorder": "array", "categoryarray": order, "range": [-0.6, len(order) - 0.4]}
+    names = [("≈ " if words.is_tie(row) else "") + label(row.slug) for row in c.rows]
+    axis = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.4, -0.6]}
     return figure(
-        traces, 70 + 32 * len(order), x=words.metric(c.metric), xaxis={"showgrid": True},
+        traces, 70 + 32 * len(names), x=words.metric(c.metric), xaxis={"showgrid": True},
         yaxis={**axis, "ticks": "", "showgrid": False},
     )  # fmt: skip
 

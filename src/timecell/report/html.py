@@ -13,7 +13,8 @@ from pathlib import Path
 
 from timecell.compare import Comparison, Row
 from timecell.compare.store import write_atomically
-from timecell.data.containers import Sequences, Series, Windows
+from timecell.data.containers import Data, Sequences, Series, Windows
+from timecell.data.readers import describe
 from timecell.errors import InputError
 from timecell.report import data_figures, error_figures, figures, look, words
 from timecell.report.elements import captioned, facts, grid, items, legend, paragraph, plot, section, table, titled
@@ -59,7 +60,7 @@ def page(c: Comparison, data: Sequences | Series, task: Task, source: str = "", 
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{(own / 'page.css').read_text()}</style></head><body>",
-        header(c, title, notes),
+        header(c, data, title, notes),
         ranking(c),
         learning(c),
         the_data(splits),
@@ -70,25 +71,10 @@ def page(c: Comparison, data: Sequences | Series, task: Task, source: str = "", 
     ])  # fmt: skip
 
 
-def header(c: Comparison, title: str, notes: Sequence[str]) -> str:
+def header(c: Comparison, data: Sequences | Series, title: str, notes: Sequence[str]) -> str:
     """What was asked, what came out, what the data are."""
-    d = c.data
-    shortest, longest = d["lengths"]
-    known: dict[str, object] = {
-        "task": c.task,
-        "train / validation / test": f"{d['train']} / {d['valid']} / {d['test']}",
-    }
-    if d["kind"] == "series":
-        known["steps"] = d["size"]
-    else:
-        known["steps of a sample"] = longest if shortest == longest else f"{shortest} to {longest}"
-    known["channels"] = len(d["channels"])
-    if d["classes"]:
-        known["classes"] = len(d["classes"])
-    if d["rate"]:
-        known["rate"] = words.rate(d["rate"])
-    if d["period"]:
-        known["season"] = f"{d['period']} steps"
+    parts = f"{c.data['train']} training, {c.data['valid']} validation and {c.data['test']} test samples"
+    known = {"data": describe(data), "parts": parts, "asked": c.question}
     lead = f'<h1>{escape(title)}</h1><p class="lead">{escape(words.verdict(c))}</p>'
     no_script = "<noscript><p>The figures need JavaScript; all results are in the tables.</p></noscript>"
     return f'<header>{lead}{facts(known)}<div class="muted">{items(notes)}</div>{no_script}</header>'
@@ -136,10 +122,11 @@ def the_data(splits: Splits) -> str:
         return section("The data", captioned(caption, grid(shown, "stack")))
     assert isinstance(train, Sequences)
     shown, classes = data_figures.samples(train), train.schema.classes or ()
-    kind = "Events" if train.schema.spikes else "Values"
+    strokes = data_figures.channel_strokes(train.schema)
+    kind = "Events" if train.schema.spikes else "Values" if strokes else "Values (blue above zero, orange below)"
     of_classes = f" of {len(shown)} of the {len(classes)} classes" if len(classes) > len(shown) else " of each class"
     caption = f"{kind} in the first training sample{of_classes if classes else ''}."
-    parts = [captioned(caption, legend(data_figures.channel_strokes(train.schema)), grid(shown))]
+    parts = [captioned(caption, legend(strokes), grid(shown))]
     if classes:
         most = f" The {data_figures.BARS} most frequent classes." if len(classes) > data_figures.BARS else ""
         parts.append(
@@ -150,30 +137,42 @@ def the_data(splits: Splits) -> str:
 
 def errors(c: Comparison, splits: Splits) -> str:
     """What the best system and the best baseline get wrong; nothing for a prediction of another kind."""
-    test, best, seed = splits.test, c.rows[0].slug, f"seed {c.settings.first_seed}"
-    if isinstance(test, Sequences) and "probabilities" in c.predictions[best]:
-        classes = test.schema.classes or ()
-        counts = {slug: error_figures.confusion(c.predictions[slug], test) for slug in error_figures.shown(c)}
-        drawn = [(slug, error_figures.confusion_figure(n, classes)) for slug, n in counts.items()]
-        caption = (
-            f"Confusions on the test data ({seed}{error_figures.thinned(c, test)}); colour: share of the true class."
-        )
-        most = "; ".join(error_figures.confused(counts[best], classes))
-        said = paragraph(f"Most frequent errors of {best}: {most}.") if most else ""
-        return section("Errors", captioned(caption, grid(drawn, "grid wide")), said)
-    if isinstance(test, Windows) and "values" in c.predictions[best]:
-        channel = test.schema.channels[error_figures.target_channels(test)[0]]
-        examples = (
-            f"Forecasts of {channel} in three test windows, by the error of {best} ({seed}); dotted: the time of the "
-            f"forecast. {error_figures.band(c)}"
-        )
-        ahead = f"Error by how far ahead a forecast looks ({seed}{error_figures.thinned(c, test)})."
-        return section(
-            "Errors",
-            captioned(examples, legend(error_figures.forecast_strokes(c)), grid(error_figures.forecasts(c, test))),
-            captioned(ahead, legend(look.strokes(c)), plot(error_figures.horizon_errors(c, test))),
-        )
+    test, kept = splits.test, c.predictions[c.rows[0].slug]
+    if isinstance(test, Sequences) and "probabilities" in kept:
+        return section("Errors", confusions(c, test))
+    if isinstance(test, Windows) and "values" in kept:
+        return section("Errors", forecasts(c, test))
     return ""
+
+
+def confusions(c: Comparison, test: Sequences) -> str:
+    """Confusion matrices, and the most frequent confusions in words."""
+    classes = test.schema.classes or ()
+    counts = {slug: error_figures.confusion(c.predictions[slug], test) for slug in error_figures.shown(c)}
+    caption = f"Confusions on the test data ({which(c, test)}); colour: share of the true class."
+    drawn = grid(((slug, error_figures.confusion_figure(n, classes)) for slug, n in counts.items()), "grid wide")
+    best, most = next((slug, error_figures.confused(n, classes)) for slug, n in counts.items())
+    said = paragraph(f"Most frequent errors of {best}: {'; '.join(most)}.") if most else ""
+    return captioned(caption, drawn) + said
+
+
+def forecasts(c: Comparison, test: Windows) -> str:
+    """Three windows with truth and forecasts, and the error by horizon."""
+    channel = test.schema.channels[error_figures.target_channels(test)[0]]
+    examples = (
+        f"Forecasts of {channel} in three test windows, by the error of {c.rows[0].slug} ({which(c, test)}); dotted: the "
+        f"time of the forecast. {error_figures.band(c)}"
+    )
+    ahead = f"Error by how far ahead a forecast looks ({which(c, test)})."
+    return captioned(
+        examples, legend(error_figures.forecast_strokes(c)), grid(error_figures.forecasts(c, test))
+    ) + captioned(ahead, legend(look.strokes(c)), plot(error_figures.horizon_errors(c, test)))
+
+
+def which(c: Comparison, test: Data) -> str:
+    """Which predictions a figure of errors is drawn from."""
+    kept, seed = len(c.predictions[c.rows[0].slug]["item"]), f"seed {c.settings.first_seed}"
+    return seed if kept == len(test) else f"{seed}, {kept} of {len(test)} samples, evenly spaced"
 
 
 def costs(c: Comparison) -> str:
@@ -184,8 +183,8 @@ def costs(c: Comparison) -> str:
          words.count(row.report.get(words.OPERATIONS))]
         for row in c.rows
     ]  # fmt: skip
-    metrics = list(c.rows[0].metrics)
-    scores = [[row.slug, *(words.score(row.metrics[name]) for name in metrics)] for row in c.rows]
+    metrics = list(dict.fromkeys(name for row in c.rows for name in row.metrics))
+    scores = [[row.slug, *(words.score(row.metrics.get(name, ())) for name in metrics)] for row in c.rows]
     trials = [
         [row.slug, words.settings(t.hyperparameters), t.error or words.number(t.score)]
         for row in c.rows
@@ -210,7 +209,7 @@ def method(c: Comparison) -> str:
         rows = [[titled(f.slug, f.title), f"{f.stage}: {f.error}"] for f in c.failed]
         parts.append(f"<h3>Failed</h3>{table(['system', 'error'], rows, 'tt')}")
     made = ", ".join(f"{name} {version}" for name, version in c.versions.items())
-    stands = f"Asked: {c.question}. Data fingerprint {c.data['fingerprint']}. Made with {made}."
+    stands = f"Data fingerprint {c.data['fingerprint']}. Made with {made}."
     return section("Method", *parts, f'<div class="muted">{paragraph(stands)}</div>')
 
 

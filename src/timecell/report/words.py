@@ -43,24 +43,14 @@ def duration(seconds: float) -> str:
     """Wall time.
 
     Example:
-        >>> duration(0.04), duration(12.3), duration(75), duration(3600), duration(7300)
-        ('0.04 s', '12.3 s', '1 min 15 s', '1 h', '2 h 1 min')
+        >>> duration(0.004), duration(12.3), duration(75), duration(3600), duration(7300)
+        ('< 0.01 s', '12.3 s', '1 min 15 s', '1 h', '2 h 1 min')
     """
     if seconds < 60:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.3g} s" if seconds >= 0.01 else "< 0.01 s"
     minutes, rest = divmod(round(seconds), 60)
     large, small = (f"{minutes} min", f"{rest} s") if minutes < 60 else (f"{minutes // 60} h", f"{minutes % 60} min")
     return large if small.startswith("0 ") else f"{large} {small}"
-
-
-def rate(steps: float) -> str:
-    """Steps in a second.
-
-    Example:
-        >>> rate(100.0), rate(1 / 3600)
-        ('100 steps/s', '1 h a step')
-    """
-    return f"{steps:.4g} steps/s" if steps >= 1 else f"{duration(1 / steps)} a step"
 
 
 def score(values: Sequence[float | None]) -> str:

@@ -1,0 +1,1 @@
+"""The published systems, by family; each module has a CARD, a system and its claims."""

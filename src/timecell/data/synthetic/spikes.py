@@ -51,7 +51,7 @@ def motifs(
     Args:
         classes: number of classes K.
         units: number of channels C.
-        steps: number of steps T, at least 27 so that a shifted pattern fits.
+        steps: number of steps T, at least 25 so that a shifted pattern fits.
         jitter: standard deviation in steps.
         noise: probability of a background spike in a bin.
         drop: probability that a spike is left out.
@@ -74,7 +74,7 @@ def motifs(
     for name, value, fits, expected in (
         ("classes", classes, classes >= 2, "at least 2"),
         ("units", units, units >= 1, "at least 1"),
-        ("steps", steps, span - 1 + SHIFTS <= steps, "at least 27"),
+        ("steps", steps, span + SHIFTS - 1 <= steps, "at least 25"),
         ("samples", samples, samples >= 1, "at least 1"),
         ("jitter", jitter, jitter >= 0, "0 or more steps"),
         ("noise", noise, 0 <= noise <= 1, "a probability"),
@@ -115,7 +115,7 @@ def poisson(rates: Float[np.ndarray, "K C"], steps: int = 60, *, samples: int = 
     rates = np.asarray(rates, dtype=np.float64)
     if rates.ndim != 2 or not (np.isfinite(rates).all() and (rates >= 0).all()):
         raise InputError(
-            "rates", found=f"shape {rates.shape}, least {rates.min(initial=0):g}", expected="[classes, units], 0 or more",
+            "rates", found=f"shape {rates.shape}, min {rates.min(initial=0):g}", expected="[classes, units] from 0 on",
             remedy="pass the mean count of each unit per step, for each class",
         )  # fmt: skip
     for name, value in (("steps", steps), ("samples", samples)):

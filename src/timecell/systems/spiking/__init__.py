@@ -1,0 +1,1 @@
+"""Spiking systems: one module for each published system."""

@@ -1,0 +1,188 @@
+"""Finding systems by walking: every module under `systems/` that has a CARD.
+
+    CARD = Card(slug="delay-learning", title=..., summary=..., family="spiking")    # a literal, read from the source
+
+    @dataclass(frozen=True)
+    class DelayLearning(NetworkSystem):
+        card = CARD                                                                 # says: this is the system
+
+Nothing is registered. Listing reads the sources and imports nothing, so it takes no torch; a module is imported when
+its system is asked for. Every function takes the folder to walk, so that a folder of your own works the same way.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from timecell.card import Card
+from timecell.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    from timecell.system import System
+
+PACKAGE = Path(__file__).parent
+SYSTEMS = PACKAGE / "systems"
+
+
+def walk(root: Path = SYSTEMS) -> dict[Card, Path]:
+    """The card and the module of every system, in the order of family and slug.
+
+    Raises:
+        DataError: no such folder, a CARD that is no literal, or two systems of the same slug.
+
+    Example:
+        >>> [path.name for card, path in walk().items() if card.slug == "delay-learning"]
+        ['delay_learning.py']
+    """
+    if not root.is_dir():
+        raise DataError(str(root), found="no folder", expected="a folder of systems", remedy="check the path")
+    found: dict[Card, Path] = {}
+    for path in sorted(root.rglob("*.py")):
+        card = read_card(path)
+        if card is None:
+            continue
+        for other, elsewhere in found.items():
+            if other.slug == card.slug:
+                raise DataError(
+                    str(path), found=f"the slug {card.slug!r} of {elsewhere}", expected="a slug of its own",
+                    remedy="rename one of the two systems",
+                )  # fmt: skip
+        found[card] = path
+    return dict(sorted(found.items(), key=lambda item: (item[0].family, item[0].slug)))
+
+
+def cards(root: Path = SYSTEMS) -> list[Card]:
+    """What systems there are.
+
+    Example:
+        >>> "delay-learning" in [card.slug for card in cards()]
+        True
+    """
+    return list(walk(root))
+
+
+def find(slug: str, root: Path = SYSTEMS) -> Path:
+    """The module of a system.
+
+    Raises:
+        InputError: there is no such system; the message has the closest name.
+    """
+    modules = {card.slug: path for card, path in walk(root).items()}
+    if slug not in modules:
+        raise unknown_name("system", slug, modules)
+    return modules[slug]
+
+
+def read_card(path: Path) -> Card | None:
+    """The CARD of a module, from its source; None if it has none.
+
+    Raises:
+        DataError: the source does not parse, or the CARD is no literal Card(...).
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as e:
+        line = getattr(e, "lineno", None)
+        raise DataError(f"{path}:{line or 1}", found=str(e), expected="Python", remedy="mend this line") from None
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        if "CARD" in [ast.unparse(t) for t in (node.targets if isinstance(node, ast.Assign) else [node.target])]:
+            try:
+                return _card(node.value)
+            except (ValueError, TypeError) as e:
+                raise DataError(
+                    f"{path}:{node.lineno}", found=f"CARD that cannot be read without running it ({e})",
+                    expected="CARD = Card(slug=..., title=..., summary=..., family=...) with literal values",
+                    remedy="write the values out",
+                ) from None  # fmt: skip
+    return None
+
+
+def _card(value: ast.expr | None) -> Card:
+    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Card"):
+        raise ValueError("it is no call of Card")
+    return Card(
+        *[ast.literal_eval(argument) for argument in value.args],
+        **{str(keyword.arg): ast.literal_eval(keyword.value) for keyword in value.keywords},
+    )
+
+
+# --- importing --------------------------------------------------------------------------------------------------------
+
+
+def load_module(slug: str, root: Path = SYSTEMS) -> ModuleType:
+    """Import the module of a system.
+
+    Raises:
+        InputError: there is no such system.
+        DataError: a module outside the package cannot be imported.
+    """
+    path = find(slug, root)
+    if path.is_relative_to(PACKAGE):
+        return importlib.import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
+    return import_file(path)
+
+
+def load_system(slug: str, root: Path = SYSTEMS) -> System:
+    """A system with its default hyperparameters: the class whose `card` is the module's CARD.
+
+    Raises:
+        InputError: there is no such system.
+        DataError: the module cannot be imported, or has not exactly one such class.
+
+    Example:
+        >>> load_system("delay-learning").card.n
+        8
+    """
+    module = load_module(slug, root)
+    classes: list[Any] = [thing for thing in vars(module).values() if isinstance(thing, type)]
+    systems = [cls for cls in classes if getattr(cls, "card", None) is module.CARD]
+    if len(systems) != 1:
+        raise DataError(
+            str(module.__file__), found=f"{[c.__name__ for c in systems]} with card = CARD", expected="one class",
+            remedy="write `card = CARD` in the class of the system, and in no other",
+        )  # fmt: skip
+    system: System = systems[0]()
+    return system
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a Python file by its path. It may import its neighbours, and worker processes can be sent what it defines.
+
+    Raises:
+        DataError: no such file, or it raises when it runs.
+    """
+    if not path.is_file():
+        raise DataError(str(path), found="no such file", expected="a Python file", remedy="check the path")
+    path = path.resolve()
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    from joblib.externals import cloudpickle
+
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DataError(str(path), found="a file that is no module", expected="a .py file", remedy="check the path")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        del sys.modules[name]
+        line = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if Path(frame.filename) == path]
+        raise DataError(
+            f"{path}:{line[-1] if line else 1}", found=f"{type(e).__name__}: {e}", expected="a module that imports",
+            remedy="mend this line",
+        ) from e  # fmt: skip
+    cloudpickle.register_pickle_by_value(module)
+    return module

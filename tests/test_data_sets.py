@@ -1,0 +1,119 @@
+"""The data that ship, and generated data, are what their descriptions say."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from timecell.data import Sequences, describe, files, load, motifs, poisson, spoken_digits, taxi
+from timecell.errors import InputError
+
+
+def accuracy(features: np.ndarray, target: np.ndarray, test: np.ndarray) -> float:
+    """Test accuracy of logistic regression."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    return model.fit(features[~test], target[~test]).score(features[test], target[test])
+
+
+def blocks(data: Sequences, width: int, number: int) -> np.ndarray:
+    """[N, number * C] spikes in blocks of so many steps, from the start."""
+    x = np.zeros((len(data), max(data.schema.lengths[1], width * number), data.values.shape[1]))
+    for i in range(len(data)):
+        x[i, : data.lengths[i]] = data[i]
+    return x[:, : width * number].reshape(len(data), number, width, -1).sum(2).reshape(len(data), -1)
+
+
+def test_spoken_digits():
+    data = spoken_digits()
+    assert describe(data) == (
+        "3,000 sequences of 9 to 78 steps of 10 ms, 40 channels of spike counts, 10 classes, 6 groups, "
+        "split as given (2,700 train, 300 test); labels from 'labels'"
+    )
+    for digit in range(10):
+        for speaker in range(6):
+            own = (data.target == digit) & (data.group == speaker)
+            assert own.sum() == 50 and (data.part[own] == "test").sum() == 5
+    assert 0.02 < (data.values > 0).mean() < 0.05
+    assert data.values.any(axis=0).all()
+    assert spoken_digits(dt=0.005).values.sum() == data.values.sum()
+
+
+def test_spoken_digits_say_more_in_time_than_in_counts():
+    data = spoken_digits()
+    test = data.part == "test"
+    counts = accuracy(blocks(data, 100, 1), data.target, test)
+    timed = accuracy(blocks(data, 10, 8), data.target, test)
+    assert 0.7 < counts < 0.9 and timed > counts + 0.05
+
+
+def test_taxi():
+    series = taxi()
+    assert series.values.shape == (10320, 1) and series.schema.channels == ("passengers",)
+    assert (series.schema.period, series.values.min(), series.values.max()) == (48, 8, 39197)
+
+
+def test_shipped_files_are_found_by_name_and_licensed():
+    for name, path in files().items():
+        text = (path.parent / f"{name}.LICENSE.txt").read_text()
+        assert path.name in text and "http" in text and "Changes" in text and len(load(path)) > 1000
+    assert sum(path.stat().st_size for path in files().values()) < 500_000
+
+
+@given(st.integers(2, 5), st.integers(1, 8), st.integers(25, 60), st.floats(0, 3), st.integers(0, 99))
+def test_without_noise_every_unit_spikes_once_at_its_time(classes, units, steps, jitter, seed):
+    data, times = motifs(classes, units, steps, jitter=jitter, noise=0, drop=0, samples=12, seed=seed)
+    assert (data.values.reshape(12, steps, units).sum(1) == 1).all()
+    assert times.min() >= 0 and times.max() < steps * 2 // 3
+    for i in range(12):
+        shift = data[i].argmax(0) - times[data.target[i]]
+        assert jitter > 0 or (shift.min() == shift.max() and 0 <= shift[0] < 10)
+
+
+def test_templates_are_shared_between_sets_and_samples_are_not():
+    train, test = motifs(samples=50, seed=1), motifs(samples=50, seed=2)
+    assert (train.times == test.times).all() and train.data.fingerprint != test.data.fingerprint
+    assert motifs(samples=50, seed=1).data.fingerprint == train.data.fingerprint
+    assert (motifs(samples=50, template_seed=5).times != train.times).any()
+
+
+def test_counts_of_motifs_say_nothing_and_times_do():
+    data, _ = motifs(classes=4, samples=2000, jitter=1.0)
+    test = np.arange(2000) >= 1500
+    assert accuracy(blocks(data, 60, 1), data.target, test) < 0.25 + 4 * (0.25 * 0.75 / 500) ** 0.5
+    assert accuracy(blocks(data, 6, 10), data.target, test) > 0.7
+
+
+def test_noise_and_drop_have_their_rates():
+    data, _ = motifs(units=50, steps=100, noise=0.05, drop=0.3, samples=400)
+    expected = 0.05 + 0.95 * 0.7 / 100
+    assert data.values.mean() == pytest.approx(expected, rel=0.01) and data.values.max() == 1
+    assert np.bincount(data.target).tolist() == [40] * 10
+
+
+def test_poisson_has_its_rates_and_no_time_course():
+    rates = np.array([[0.1, 2.0], [0.5, 0.0]])
+    data = poisson(rates, steps=200, samples=200, seed=4)
+    for k in range(2):
+        x = np.stack([data[i] for i in np.flatnonzero(data.target == k)])
+        assert np.allclose(x.mean((0, 1)), rates[k], atol=0.05)
+        assert np.allclose(x.var((0, 1)), rates[k], atol=0.1)
+        assert np.allclose(x[:, :100].mean((0, 1)), x[:, 100:].mean((0, 1)), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (lambda: motifs(steps=24), "steps"),
+        (lambda: motifs(classes=1), "classes"),
+        (lambda: motifs(drop=1.5), "drop"),
+        (lambda: motifs(jitter=-1.0), "jitter"),
+        (lambda: poisson(np.array([[-1.0]])), "rates"),
+        (lambda: poisson(np.ones((1, 1)), steps=0), "steps"),
+    ],
+)
+def test_generators_check_their_arguments(call, word):
+    with pytest.raises(InputError, match=word):
+        call()
