@@ -8,8 +8,12 @@ import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
-settings.register_profile("fast", max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-settings.register_profile("full", max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "fast", max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile(
+    "full", max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile(os.environ.get("TIMECELL_HYPOTHESIS", "fast"))
 
 

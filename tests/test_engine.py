@@ -106,7 +106,9 @@ def test_recorded_states_are_attached_to_the_graph():
             net(x, lengths=lengths)
         assert r["1.w"].shape == r["1"].shape == (3, 8, 4)
         assert not r["1.w"][1, 3:].any()
-        grads.append(torch.autograd.grad((r["1.w"] ** 2).sum() + r["1.trace"].sum(), list(net.parameters()), allow_unused=True))
+        grads.append(
+            torch.autograd.grad((r["1.w"] ** 2).sum() + r["1.trace"].sum(), list(net.parameters()), allow_unused=True)
+        )
     for a, b in zip(*grads):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, atol=1e-12)
@@ -173,11 +175,14 @@ def test_dynamics_must_be_static_and_return_the_state():
             def dynamics(self, x, s, p):
                 return x, s
 
-    with pytest.raises(TimecellError, match="s._replace"):
+    with pytest.raises(TimecellError, match=r"s\._replace"):
         neuron("return x")(4)(torch.ones(1, 2, 4))
 
 
-UNARY = "exp log tanh sigmoid sin cos abs sqrt neg floor ceil round trunc relu atan erf expm1 log1p reciprocal rsqrt".split()
+UNARY = [
+    *("exp", "log", "tanh", "sigmoid", "sin", "cos", "abs", "sqrt", "neg", "floor", "ceil", "round", "trunc", "relu"),
+    *("atan", "erf", "expm1", "log1p", "reciprocal", "rsqrt"),
+]
 
 
 @pytest.mark.parametrize("name", [*UNARY, "softplus", "leaky_relu", "gelu", "silu", "elu", "hardtanh", "square"])
@@ -230,7 +235,10 @@ def plainly(function, *args):
 
 
 def close(a, b):
-    return all(torch.allclose(p, q, atol=1e-9) for p, q in zip(torch.utils._pytree.tree_leaves(a), torch.utils._pytree.tree_leaves(b)))
+    return all(
+        torch.allclose(p, q, atol=1e-9)
+        for p, q in zip(torch.utils._pytree.tree_leaves(a), torch.utils._pytree.tree_leaves(b))
+    )
 
 
 def test_func_grad_vmap_jacrev_and_per_sample_gradients(resonator):
@@ -274,7 +282,11 @@ def test_compile_and_export(resonator):
 
 def run(code, **env):
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=240, env={**os.environ, **env}
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **env},
     )
     assert done.returncode == 0, done.stderr
     return done

@@ -27,8 +27,16 @@ def applied(function):
 CASES = {
     "exp": (applied(maths.exp), np.exp, np.linspace(-87, 88.7, 200_001)),
     "sigmoid": (applied(maths.sigmoid), lambda x: 1 / (1 + np.exp(-x)), np.linspace(-80, 80, 200_001)),
-    "tanh": (applied(maths.tanh), np.tanh, np.concatenate([np.linspace(-20, 20, 100_001), np.logspace(-30, 0, 50_000)])),
-    "log": (applied(maths.log), np.log, np.concatenate([np.logspace(-37.9, 38.4, 100_001), np.linspace(0.5, 2, 50_000)])),
+    "tanh": (
+        applied(maths.tanh),
+        np.tanh,
+        np.concatenate([np.linspace(-20, 20, 100_001), np.logspace(-30, 0, 50_000)]),
+    ),
+    "log": (
+        applied(maths.log),
+        np.log,
+        np.concatenate([np.logspace(-37.9, 38.4, 100_001), np.linspace(0.5, 2, 50_000)]),
+    ),
 }
 
 

@@ -10,11 +10,11 @@ A `Neuron` is a cell of independent units, written as one instant: a static, pur
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
@@ -88,14 +88,18 @@ def parameter_groups(net: nn.Module) -> dict[str, list[nn.Parameter]]:
 def check_sequence(place: str, x: Tensor, lengths: Tensor | None, least: int = 3) -> None:
     """Refuse an input that is not [B, T, ...] or lengths that do not fit it."""
     if not isinstance(x, Tensor):
-        raise InputError(place, found=type(x).__name__, expected="a tensor [B, T, ...]", remedy="convert it with torch.as_tensor")
+        raise InputError(
+            place, found=type(x).__name__, expected="a tensor [B, T, ...]", remedy="convert it with torch.as_tensor"
+        )
     if x.ndim < least:
         raise InputError(
             place, found=f"shape {list(x.shape)}", expected="[batch, time, channels...]",
             remedy="add the missing axes, e.g. x[None] for one sample, or use step(x) for one instant",
         )  # fmt: skip
     if not x.is_floating_point():
-        raise InputError(place, found=f"type {x.dtype}", expected="floating point numbers", remedy="convert it with x.float()")
+        raise InputError(
+            place, found=f"type {x.dtype}", expected="floating point numbers", remedy="convert it with x.float()"
+        )
     if lengths is None:
         return
     if lengths.shape != x.shape[:1] or lengths.is_floating_point():
@@ -103,7 +107,11 @@ def check_sequence(place: str, x: Tensor, lengths: Tensor | None, least: int = 3
             "lengths", found=f"shape {list(lengths.shape)}, type {lengths.dtype}",
             expected=f"{x.shape[0]} whole numbers, one a sample", remedy="pass a tensor of integers [B]",
         )  # fmt: skip
-    if not torch.compiler.is_compiling() and len(lengths) and not bool(((lengths >= 0) & (lengths <= x.shape[1])).all()):
+    if (
+        not torch.compiler.is_compiling()
+        and len(lengths)
+        and not bool(((lengths >= 0) & (lengths <= x.shape[1])).all())
+    ):
         bad = int(((lengths < 0) | (lengths > x.shape[1])).nonzero()[0])
         raise InputError(
             f"lengths[{bad}]", found=int(lengths[bad]), expected=f"between 0 and T = {x.shape[1]}",
@@ -142,15 +150,16 @@ class Param:
             return low + (high - low) * torch.sigmoid(raw)
         if low is not None:
             return low + nn.functional.softplus(raw)
-        return high - nn.functional.softplus(raw) if high is not None else raw
+        return raw if high is None else high - nn.functional.softplus(raw)
 
     def unconstrain(self, value: Tensor) -> Tensor:
         """The inverse of `constrain`."""
         low, high = self.range
         if low is not None and high is not None:
             return torch.logit((value - low) / (high - low))
-        if low is not None or high is not None:
-            gap = value - low if low is not None else high - value
+        bound = high if low is None else low
+        if bound is not None:
+            gap = (value - bound).abs()
             return gap + torch.log(-torch.expm1(-gap))
         return value
 
@@ -163,7 +172,8 @@ class Param:
         if high is not None:
             inside &= value < high if strict else value <= high
         if not bool(inside.all()):
-            bounds = f"{'(' if strict else '['}{'-inf' if low is None else low}, {'inf' if high is None else high}{')' if strict else ']'}"
+            left, right = ("(", ")") if strict else ("[", "]")
+            bounds = f"{left}{'-inf' if low is None else low}, {'inf' if high is None else high}{right}"
             raise InputError(
                 f"{owner}({self.name})", found=value.flatten()[~inside.flatten()][0].item(), expected=f"a value in {bounds} {self.unit}",
                 remedy="choose a value in the range",
@@ -241,7 +251,6 @@ class Neuron(Cell):
     options: ClassVar[dict[str, Option]] = {}
     rest: ClassVar[Mapping[str, float]] = {}
     StateType: ClassVar[Any]
-    dynamics: ClassVar[Callable[[Tensor, Any, Any], tuple[Tensor, Any]]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -258,12 +267,19 @@ class Neuron(Cell):
                 remedy="put @staticmethod above it and read parameters from p",
             )  # fmt: skip
 
+    @staticmethod
+    def dynamics(x: Tensor, s: Any, p: Any) -> tuple[Tensor, Any]:
+        """One instant: (input, state, parameters) -> (output, next state). Pure; every neuron writes its own."""
+        raise NotImplementedError("write dynamics(x, s, p) -> (y, s)")
+
     def __init__(self, size: int | tuple[int, ...], *, learn: Iterable[str] | None = None, **values: Any) -> None:
         super().__init__()
         name = type(self).__name__
         self.size = (size,) if isinstance(size, int) else tuple(size)
         if not self.size or min(self.size) < 1:
-            raise InputError(f"{name}(size)", found=size, expected="a positive number of units", remedy="give the width of the layer")
+            raise InputError(
+                f"{name}(size)", found=size, expected="a positive number of units", remedy="give the width of the layer"
+            )
         known = {**self.params, **self.options}
         for key in values:
             if key not in known:
@@ -374,7 +390,9 @@ def _state_names(cls: type) -> Iterator[str]:
         except NameError:  # a name that is only known where the class was written
             hints = vars(k).get("__annotations__", {})
         for name in vars(k).get("__annotations__", {}):
-            is_state = hints[name] == State or (isinstance(hints[name], str) and hints[name].rsplit(".", 1)[-1] == "State")
+            is_state = hints[name] == State or (
+                isinstance(hints[name], str) and hints[name].rsplit(".", 1)[-1] == "State"
+            )
             if is_state and name not in seen:
                 seen.add(name)
                 yield name
@@ -410,7 +428,7 @@ class _Wanted:
             self.parts.setdefault(self.path, []).append(y)
 
 
-_recording: ContextVar[Mapping[nn.Module, _Wanted]] = ContextVar("recording", default={})
+_recording: ContextVar[Mapping[nn.Module, _Wanted]] = ContextVar("recording", default=MappingProxyType({}))
 
 
 class Record(Mapping[str, Tensor]):
@@ -464,4 +482,3 @@ def record(net: nn.Module, *names: str) -> Iterator[Record]:
         yield Record(wanted)
     finally:
         _recording.reset(token)
-

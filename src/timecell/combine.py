@@ -226,7 +226,9 @@ class Parallel(_Container):
     ) -> None:  # fmt: skip
         super().__init__()
         if not callable(merge) and merge not in ("add", "cat"):
-            raise InputError("Parallel(merge)", found=repr(merge), expected="add, cat or a function", remedy="choose one")
+            raise InputError(
+                "Parallel(merge)", found=repr(merge), expected="add, cat or a function", remedy="choose one"
+            )
         self.merge = merge
         self._adopt(modules)
 

@@ -36,7 +36,9 @@ class MissingExtra(TimecellError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            purpose, found=f"no package {package!r}", expected="it to be installed",
+            purpose,
+            found=f"no package {package!r}",
+            expected="it to be installed",
             remedy=f'pip install "timecell[{extra}]"',
         )
 

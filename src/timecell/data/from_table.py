@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -59,14 +58,12 @@ def sequences(
 def _long(table: Table, roles: Mapping[str, str]) -> Sequences:
     """One row a step; the id says which sequence it belongs to."""
     names = table.channels(roles)
-    values = _complete(table, names)
-    order, offsets = _by_id(table, roles["id"], timed="time" in roles)
-    rate = _rate_within(table, roles["time"], order, offsets) if "time" in roles else None
-    first = order[offsets[:-1]]
+    table, offsets = _gathered(table, roles["id"], timed="time" in roles)
+    rate = _rate(table, roles["time"], offsets) if "time" in roles else None
     for role in ("target", "group", "split"):
         if role in roles:
-            _refuse_change(table, roles[role], roles["id"], order, offsets)
-    return _assembled(table, roles, values[order], offsets, tuple(names), first, rate)
+            _refuse_change(table, roles[role], roles["id"], offsets)
+    return _assembled(table, roles, _complete(table, names), offsets, tuple(names), offsets[:-1], rate)
 
 
 def _wide(table: Table, roles: Mapping[str, str]) -> Sequences:
@@ -119,13 +116,13 @@ def _complete(table: Table, names: list[str]) -> Float[np.ndarray, "R C"]:
 def _filled(table: Table, name: str) -> Shaped[np.ndarray, "R"]:
     """A column of ids or groups without empty cells."""
     column = table.columns[name]
-    empty = np.isnan(column) if column.dtype.kind == "f" else column == ""
+    empty = column == "" if column.dtype.kind == "U" else np.isnan(column)
     table.refuse(empty[:, None], [name], "an empty cell", "a value in every row", "fill the cell in, or delete the row")
     return column
 
 
-def _by_id(table: Table, name: str, *, timed: bool) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "N+1"]]:
-    """Row numbers sequence by sequence, in order of first appearance, and where each sequence starts."""
+def _gathered(table: Table, name: str, *, timed: bool) -> tuple[Table, Int[np.ndarray, "N+1"]]:
+    """The rows sequence by sequence, in order of first appearance, and where each sequence starts."""
     ids = _filled(table, name)
     _, first, code = np.unique(ids, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[code]
@@ -136,44 +133,43 @@ def _by_id(table: Table, name: str, *, timed: bool) -> tuple[Int[np.ndarray, "R"
             f"{table.source(name)}, {table.row(i)}", found=f"{ids[i]!s} again, after rows of another sequence",
             expected="the rows of one sequence together", remedy="sort the rows, or add a time column",
         )  # fmt: skip
-    return np.argsort(rank, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(rank))])
+    return table.take(np.argsort(rank, kind="stable")), np.concatenate([[0], np.cumsum(np.bincount(rank))])
 
 
-def _rate_within(table: Table, name: str, order: Int[np.ndarray, "R"], offsets: Int[np.ndarray, "N+1"]) -> float | None:
+def _rate(table: Table, name: str, offsets: Int[np.ndarray, "N+1"]) -> float | None:
     """Steps per second; DataError unless all sequences have the same even steps."""
-    seconds = table.seconds(name)[0][order]
-    for start, stop in pairwise(offsets):
-        rows = order[start:stop]
-        increasing(seconds[start:stop], table.source(name), [table.row(i) for i in rows].__getitem__)
-    gap = np.delete(np.diff(seconds), offsets[1:-1] - 1)
+    seconds, _ = table.seconds(name)
+    before = np.delete(np.arange(len(table) - 1), offsets[1:-1] - 1)  # rows followed by one of the same sequence
+    gap = np.diff(seconds)[before]
     if not len(gap):
         return None
+    if (gap <= 0).any():
+        i = int(before[np.argmax(gap <= 0)])
+        increasing(seconds[i : i + 2], table.source(name), table.take(np.array([i, i + 1])).row)
     base = float(np.median(gap))
     off = np.abs(gap - base) > TOLERANCE * base
     if off.any():
-        at = np.delete(order[1:], offsets[1:-1] - 1)[int(np.argmax(off))]
+        i = int(np.argmax(off))
         raise DataError(
-            f"{table.source(name)}, {table.row(at)}", found=f"{gap[np.argmax(off)]:g} s after the row before",
+            f"{table.source(name)}, {table.row(before[i] + 1)}", found=f"{gap[i]:g} s after {table.row(before[i])}",
             expected=f"even steps of {base:g} s",
             remedy=f"resample the sequence, or count rows as steps with ignore=[{name!r}]",
         )  # fmt: skip
     return 1 / base
 
 
-def _refuse_change(
-    table: Table, name: str, id: str, order: Int[np.ndarray, "R"], offsets: Int[np.ndarray, "N+1"]
-) -> None:
+def _refuse_change(table: Table, name: str, id: str, offsets: Int[np.ndarray, "N+1"]) -> None:
     """Raise DataError where a column is not constant within a sequence."""
-    column = table.columns[name][order]
-    start = np.repeat(offsets[:-1], np.diff(offsets))
-    changed = column != column[start]
+    column = table.columns[name]
+    first = np.repeat(offsets[:-1], np.diff(offsets))
+    changed = column != column[first]
     if column.dtype.kind == "f":
-        changed &= ~(np.isnan(column) & np.isnan(column[start]))
+        changed &= ~(np.isnan(column) & np.isnan(column[first]))
     if changed.any():
         i = int(np.argmax(changed))
         raise DataError(
-            f"{table.source(name)}, {table.row(order[i])}",
-            found=f"{column[i]!s} after {column[start[i]]!s} in the sequence {table.columns[id][order[i]]!s}",
+            f"{table.source(name)}, {table.row(i)}",
+            found=f"{column[i]!s} after {column[first[i]]!s} in the sequence {table.columns[id][i]!s}",
             expected="one value for all rows of a sequence", remedy="correct the row, or check which column is the id",
         )  # fmt: skip
 

@@ -59,7 +59,7 @@ def load(
         path: .csv, .tsv, .txt (also .gz), .parquet, .npz, .h5 or .hdf5.
         kind: "sequences" or "series"; None = sequences where `target` or `id` is given or a label column is found
             (without a time column that has no id), else a series.
-        target: column or array of class labels; None = found under a usual name (label, class, target, y, labels).
+        target: column or array of class labels; None = found under a usual name (label, class, target; y, labels).
         id: column that says which sequence a row belongs to; None = found (id, sample, sequence, series, trial).
         time: column of time stamps; None = found (time, timestamp, datetime, date, ds, t, step).
         group: column or array of groups that splits keep together; None = found (group, subject, speaker, ...).
@@ -92,7 +92,7 @@ def load(
         )  # fmt: skip
     if suffix in TABLES:
         table = TABLES[suffix](path).without(ignore)
-        if (kind or _kind_of(table, target, id)) == "series":
+        if (kind or _kind_of(table, target, id, time)) == "series":
             _refuse("a series", target=target, id=id, group=group)
             return from_table.series(table, time=time, period=period)
         _refuse("sequences", period=period)
@@ -158,9 +158,9 @@ def _suffix(path: Path) -> str:
     return suffix
 
 
-def _kind_of(table: Table, target: str | None, id: str | None) -> Kind:
+def _kind_of(table: Table, target: str | None, id: str | None, time: str | None) -> Kind:
     """Sequences where label or id is named, or a label is found (and no time column without an id); else a series."""
-    roles = table.roles({"target": target, "id": id, "time": None})
+    roles = table.roles({"target": target, "id": id, "time": time})
     named = target is not None or id is not None
     return "sequences" if named or ("target" in roles and ("id" in roles or "time" not in roles)) else "series"
 

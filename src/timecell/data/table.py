@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from timecell.errors import DataError
 
 USUAL: Mapping[str, tuple[str, ...]] = {
-    "target": ("label", "class", "target", "y"),
+    "target": ("label", "class", "target"),
     "id": ("id", "sample", "sample_id", "sequence", "sequence_id", "series", "series_id", "trial", "trial_id"),
     "time": ("time", "timestamp", "datetime", "date", "ds", "t", "step"),
     "group": ("group", "subject", "speaker", "session", "patient"),
@@ -58,6 +58,10 @@ class Table:
         """The table without these columns; DataError if one does not exist."""
         dropped = {self.known("ignore", name) for name in names}
         return replace(self, columns={k: v for k, v in self.columns.items() if k not in dropped})
+
+    def take(self, rows: Int[np.ndarray, "n"]) -> Table:
+        """These rows, in this order; they keep their numbers."""
+        return replace(self, columns={k: v[rows] for k, v in self.columns.items()}, lines=self.lines[rows])
 
     def known(self, argument: str, name: str) -> str:
         """The name itself; DataError naming the columns if there is none like it."""
@@ -147,7 +151,7 @@ class Table:
     def matrix(self, names: list[str]) -> Float[np.ndarray, "R C"]:
         """Columns of numbers side by side; DataError at a cell that is infinite or no number."""
         values = np.stack([self.numbers(name) for name in names], axis=1)
-        self.refuse(np.isinf(values), names, "inf", "a finite number", "correct the cell, or leave it empty")
+        self.refuse(np.isinf(values), names, "inf", "a finite number", "correct the cell")
         return values
 
     def refuse(self, bad: Shaped[np.ndarray, "R C"], names: list[str], found: str, expected: str, remedy: str) -> None:

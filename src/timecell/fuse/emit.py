@@ -152,7 +152,9 @@ def emit_adjoint(
     loads = {n: array(n) for n in reads} | {"g_y": "g_y"} | {f"g_{s}": f"g_{s}" for s in step.states}
     takes = [array(n) for n in reads] + ["g_y"] + [f"r_{s}" for s in traces]
     gives = [f"b_{n}" for n in step.inputs] + [f"g_{s}" for s in step.states] + [f"b_{p}" for p in params]
-    instant = body.function(takes, loads, tuple(gives), width="g_y", add=tuple(f"b_{p}" for p in params), traces=tuple(traces))
+    instant = body.function(
+        takes, loads, tuple(gives), width="g_y", add=tuple(f"b_{p}" for p in params), traces=tuple(traces)
+    )
     call = [f"{a}[b, t, {row}]" for a in takes] + [f"p{i}_b" for i in range(len(body.given))] + ["c"]
     call += [f"b_{n}[b, t, {row}]" for n in step.inputs] + [f"g_{s}[b, {row}]" for s in step.states]
     call += [f"b_{p}[b, {row}]" for p in params]
@@ -161,7 +163,8 @@ def emit_adjoint(
     arrays = [*takes, *(f"p{i}" for i in range(len(body.given)))]
     rest = ["A1"] + ["A3"] * n_in + ["A2"] * (n_s + len(params)) + ["L1", "types.boolean", "types.boolean"]
     hints = "".join(
-        f"                    prefetch({a}[b, t - {AHEAD}, {row}])\n" for a in [*takes, *(f"b_{n}" for n in step.inputs)]
+        f"                    prefetch({a}[b, t - {AHEAD}, {row}])\n"
+        for a in [*takes, *(f"b_{n}" for n in step.inputs)]
     )
     loop = f"""
 @njit({_signature(len(takes), len(body.given), rest)}, **LOOP)
@@ -233,7 +236,9 @@ class _Body:
             truth = op.startswith(("logical", "bitwise"))
             mixed = op in ("where", "masked_fill")
             operands = [
-                self._operand(a, real=not truth and not (mixed and isinstance(a, fx.Node) and not dtype_of(a).is_floating_point))
+                self._operand(
+                    a, real=not truth and not (mixed and isinstance(a, fx.Node) and not dtype_of(a).is_floating_point)
+                )
                 for a in node.args
             ]
             if node.kwargs.get("alpha", 1) != 1:
@@ -284,7 +289,10 @@ class _Body:
     ) -> str:  # fmt: skip
         """Source of ``instant``: read a unit's values, compute, write."""
         values = [self._operand(w, True) if w is not None else "ZERO" for w in self.wanted]
-        read = [f"{n}_ = {a}[n]" + (f" + r_{n[2:]}[n]" if n[:2] == "g_" and n[2:] in traces else "") for n, a in loads.items()]
+        read = [
+            f"{n}_ = {a}[n]" + (f" + r_{n[2:]}[n]" if n[:2] == "g_" and n[2:] in traces else "")
+            for n, a in loads.items()
+        ]
         read += [f"p{i}_ = p{i}[n]" for i in range(len(self.given))]
         write = [f"{o}[n] {'+=' if o in add else '='} {v}" for o, v in zip(outputs, values)]
         heads = [*takes, *(f"p{i}" for i in range(len(self.given))), "c", *outputs]
@@ -352,7 +360,9 @@ def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
         node = stack.pop()
         if node not in found:
             found.add(node)
-            if node.op != "call_function" or _name(node) not in CONSTANT:  # a constant needs only the shape of its inputs
+            if (
+                node.op != "call_function" or _name(node) not in CONSTANT
+            ):  # a constant needs only the shape of its inputs
                 stack += node.all_input_nodes
     return found
 

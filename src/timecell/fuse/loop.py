@@ -151,7 +151,7 @@ def _plain(
     step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None,
     record: Sequence[str], reach: str,
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
-    rows, steps, *shape = inputs[0].shape
+    rows, _, *shape = inputs[0].shape
     cut = reach == "none"
     params = [q.expand(shape) for q in params]
     outputs: list[Tensor] = []

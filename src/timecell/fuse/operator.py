@@ -148,7 +148,7 @@ def _loop_adjoint(
     saved = dict(zip(program.arguments, [*x, *s]))
     with torch.no_grad():
         given = program.hoist(dict(zip(step.params, p)))
-    arguments = [_array(saved[n]) for n in program.arguments] + [_array(g_y)]
+    arguments: list[Any] = [*(_array(saved[n]) for n in program.arguments), _array(g_y)]
     arguments += [_array(t) for t in traces] + [_array(g) for g in given] + [this.constants(program)]
     blame_x = [torch.empty_like(g_y, memory_format=torch.contiguous_format) for _ in step.inputs]
     blame_s = [g.clone(memory_format=torch.contiguous_format) for g in g_s]
@@ -192,12 +192,14 @@ class Run(torch.autograd.Function):
     def forward(
         key: str, learn: Flags, recorded: Flags, keep: Flags, carry: bool, lengths: Tensor | None, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
+        """The raw operator."""
         n, m = len(plan(key).step.inputs), len(plan(key).step.states)
         x, s, p = list(tensors[:n]), list(tensors[n : n + m]), list(tensors[n + m :])
         return tuple(torch.ops.timecell.loop(key, x, s, p, lengths, list(keep)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the adjoint reads."""
         key, learn, recorded, keep, carry, lengths, *tensors = inputs
         step, saved = plan(key).step, plan(key).saved(learn, recorded)
         n, m = len(step.inputs), len(step.states)
@@ -216,6 +218,7 @@ class Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        """The adjoint loop, through `Back`; parameters shared by all rows get the sum over rows."""
         key, learn, recorded, keep, carry = ctx.config
         step = plan(key).step
         m, (n_x, n_s) = len(step.states), ctx.counts
@@ -241,6 +244,7 @@ class Run(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        """A mapped axis becomes rows."""
         settings, lengths, tensors = args[:5], args[5], args[6:]
         lengths, folded = _fold(info.batch_size, lengths, in_dims[5], tensors, in_dims[6:])
         out = Run.apply(*settings, lengths, *folded)
@@ -255,6 +259,7 @@ class Back(torch.autograd.Function):
         key: str, learn: Flags, recorded: Flags, carry: bool, lengths: Tensor | None, n_x: int, n_s: int, n_p: int, m: int,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
+        """The raw operator."""
         x, s, p, g_y, g_s, traces = _cut(tensors, n_x, n_s, n_p, 1, m)
         return tuple(
             torch.ops.timecell.loop_adjoint(
@@ -264,14 +269,16 @@ class Back(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        pass
+        """Nothing is kept: there is no second adjoint."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        """Always an error."""
         raise SECOND
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        """A mapped axis becomes rows."""
         settings, lengths, counts, tensors = args[:4], args[4], args[5:9], args[9:]
         lengths, folded = _fold(info.batch_size, lengths, in_dims[4], tensors, in_dims[9:])
         out = Back.apply(*settings, lengths, *counts, *folded)
@@ -311,4 +318,3 @@ def _fold(
 
 def _unfold(size: int, out: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     return tuple(t.unflatten(0, (size, -1)) for t in out), (0,) * len(out)
-

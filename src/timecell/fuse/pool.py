@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,10 +37,10 @@ def run(kernel: Callable[..., None], arguments: Sequence[Any], rows: int, steps:
         return
     if rows >= threads:
         cuts = [rows * i // threads for i in range(threads + 1)]
-        blocks = [(a, b, 0, units) for a, b in zip(cuts, cuts[1:])]
+        blocks = [(a, b, 0, units) for a, b in pairwise(cuts)]
     else:
         cuts = [units * i // threads for i in range(threads + 1)]
-        blocks = [(0, rows, a, b) for a, b in zip(cuts, cuts[1:]) if a < b]
+        blocks = [(0, rows, a, b) for a, b in pairwise(cuts) if a < b]
     futures = [_threads(threads).submit(kernel, *arguments, *block) for block in blocks[1:]]
     kernel(*arguments, *blocks[0])
     for f in futures:

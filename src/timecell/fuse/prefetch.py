@@ -35,4 +35,4 @@ def prefetch(row: Any) -> None:
     """Hint that this row will be read soon."""
     line = 64 // row.itemsize
     for n in range(0, row.shape[0], line):
-        _prefetch(row, n)
+        _prefetch(row, n)  # type: ignore[call-arg]

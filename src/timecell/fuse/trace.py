@@ -70,10 +70,10 @@ def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
     n = len(step.arguments)
 
     def adjoint(*args: Tensor) -> tuple[Tensor, ...]:
-        _, pull = torch.func.vjp(step.function, *args[:n])
+        pull = torch.func.vjp(step.function, *args[:n])[1]
         return pull(args[n:])
 
-    names = step.arguments + ("g_y",) + tuple(f"g_{s}" for s in step.states)
+    names = (*step.arguments, "g_y", *(f"g_{s}" for s in step.states))
     return _graph(step, adjoint, names, dtype)
 
 
@@ -87,7 +87,7 @@ def _graph(step: Step, function: Callable[..., Any], names: tuple[str, ...], dty
         raw = make_fx(function)(*examples)
         graph_module = make_fx(
             torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations"),
-            decomposition_table={**core_aten_decompositions(), **get_decompositions(ALSO_DECOMPOSED)},
+            decomposition_table={**core_aten_decompositions(), **get_decompositions(ALSO_DECOMPOSED)},  # type: ignore[dict-item]
         )(*examples)
     except TimecellError:
         raise
@@ -132,13 +132,16 @@ def _refuse_hidden(step: Step, graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.op == "get_attr":
             raise TraceError(
-                locate(step, outside=True), found="a tensor that is not an argument of dynamics (a constant would be "
-                "frozen into the loop and get no gradient)", expected="only x, the state and the parameters",
+                locate(step, outside=True),
+                found="a tensor that is not an argument of dynamics (a constant would be "
+                "frozen into the loop and get no gradient)",
+                expected="only x, the state and the parameters",
                 remedy="use a Python number, or declare it with tc.param(...)",
             )
         if node.op == "call_function" and any(r in str(node.target) for r in RANDOM):
             raise TraceError(
-                locate(step, RANDOM), found=f"the random operation {node.target}",
+                locate(step, RANDOM),
+                found=f"the random operation {node.target}",
                 expected="a deterministic function of one instant",
                 remedy="pass the noise in as an input",
             )
@@ -147,12 +150,14 @@ def _refuse_hidden(step: Step, graph: fx.Graph) -> None:
 def _explain_failure(step: Step, error: Exception) -> None:
     if any(b in str(error) for b in (*BRANCH, "data-dependent")):
         raise TraceError(
-            locate(step, BRANCH), found="a Python branch on the value of a tensor",
+            locate(step, BRANCH),
+            found="a Python branch on the value of a tensor",
             expected="the same operations at every instant",
             remedy="write torch.where(condition, a, b) in place of if/else",
         ) from None
     raise TraceError(
-        _place(step, _line_of(step, error)), found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else error!r}",
+        _place(step, _line_of(step, error)),
+        found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else error!r}",
         expected="a step that runs on tensors of one shape and returns (y, state)",
         remedy="run dynamics once by hand on small tensors and mend what it says",
     ) from error

@@ -1,7 +1,7 @@
 """A leaky memory without a spike: the usual readout of a spiking net.
 
-    y_t = (1 - 1/tau) y_{t-1} + x_t                        input="raw"
-    y_t = y_{t-1} + (x_t - y_{t-1}) / tau                  input="scaled"
+y_t = (1 - 1/tau) y_{t-1} + x_t                        input="raw"
+y_t = y_{t-1} + (x_t - y_{t-1}) / tau                  input="scaled"
 """
 
 from __future__ import annotations

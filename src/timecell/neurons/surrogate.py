@@ -131,7 +131,7 @@ class _Spike(torch.autograd.Function):
         return grad * ctx.surrogate.derivative(x), None
 
 
-def spike(x: Float[Tensor, "..."], surrogate: Surrogate = ATan()) -> Float[Tensor, "..."]:  # noqa: B008 (frozen)
+def spike(x: Float[Tensor, "..."], surrogate: Surrogate = ATan()) -> Float[Tensor, "..."]:
     """1 where x >= 0, else 0; backward, the surrogate's derivative.
 
     Args:

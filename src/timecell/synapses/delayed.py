@@ -76,11 +76,21 @@ class Delayed(Cell):
                 expected="two positive widths and a whole number of steps >= 0", remedy="mend the argument",
             )  # fmt: skip
         if kernel not in ("gaussian", "triangle"):
-            raise InputError("Delayed(kernel)", found=repr(kernel), expected="gaussian or triangle", remedy="choose one")
-        self.inputs, self.outputs, self.max_delay, self.kernel, self.sigma = inputs, outputs, int(max_delay), kernel, sigma
+            raise InputError(
+                "Delayed(kernel)", found=repr(kernel), expected="gaussian or triangle", remedy="choose one"
+            )
+        self.inputs, self.outputs, self.max_delay, self.kernel, self.sigma = (
+            inputs,
+            outputs,
+            int(max_delay),
+            kernel,
+            sigma,
+        )
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        delay = torch.rand(outputs, inputs) * max_delay if init == "uniform" else torch.full((outputs, inputs), float(init))
+        delay = (
+            torch.rand(outputs, inputs) * max_delay if init == "uniform" else torch.full((outputs, inputs), float(init))
+        )
         self.delay = nn.Parameter(delay, requires_grad=learn)
         self.hard = False
         self.constrain()

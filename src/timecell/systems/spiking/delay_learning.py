@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -81,7 +82,7 @@ class DelayLearning(NetworkSystem):
         """Widths [C, hidden, ..., K]."""
         widths = [len(schema.channels), *[self.hidden] * self.layers]
         parts: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             unit = LIF(after, tau=self.tau, reset="hard", detach=True, surrogate=ATan(5.0))
             parts += [self.synapse(before, after), nn.BatchNorm1d(after), unit, nn.Dropout(self.dropout)]
         return Sequential(*parts, self.synapse(widths[-1], outputs), LeakyIntegrator(outputs, tau=self.tau))

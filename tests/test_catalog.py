@@ -1,0 +1,134 @@
+"""The catalog: systems are found by walking; cards are read from the source; nothing is imported to list them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from timecell import catalog
+from timecell.card import Card
+from timecell.claims import load_claims
+from timecell.errors import DataError, InputError
+
+SYSTEM = """
+from dataclasses import dataclass
+
+from timecell.card import Card
+from timecell.claims import Absent, Measured, Ordering, claim
+
+CARD = Card(slug="{slug}", title="A title", summary="One sentence.", family="{family}", n=3)
+
+
+class Helper:
+    pass
+
+
+@dataclass(frozen=True)
+class Mine:
+    card = CARD
+    width: int = 4
+
+
+@claim("b > a", source="p. 1", control="both a", shows=Ordering("b", "a"), control_shows=Absent())
+def better(trial):
+    return {{"a": Measured(0.0), "b": Measured(0.0 if trial.control else 1.0)}}
+"""
+
+
+def write(root, name, slug, family="spiking"):
+    path = root / family / f"{name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SYSTEM.format(slug=slug, family=family))
+    return path
+
+
+def test_walking_finds_cards_sorted_by_family_and_slug(tmp_path):
+    write(tmp_path, "one", "b-net")
+    write(tmp_path, "two", "a-net")
+    write(tmp_path, "three", "c-net", family="memory")
+    (tmp_path / "spiking" / "__init__.py").write_text("")
+    (tmp_path / "spiking" / "no_system.py").write_text("raise RuntimeError('never imported')")
+    assert [c.slug for c in catalog.cards(tmp_path)] == ["c-net", "a-net", "b-net"]
+    assert catalog.cards(tmp_path)[0] == Card("c-net", "A title", "One sentence.", "memory", n=3)
+    assert catalog.find("a-net", tmp_path) == tmp_path / "spiking" / "two.py"
+
+
+def test_a_system_and_its_claims_are_loaded_from_any_folder(tmp_path):
+    write(tmp_path, "one", "a-net")
+    system = catalog.load_system("a-net", tmp_path)
+    assert (type(system).__name__, system.width, system.card.slug) == ("Mine", 4, "a-net")
+    assert list(load_claims("a-net", tmp_path)) == ["better"]
+
+
+def test_an_unknown_slug_suggests_the_closest(tmp_path):
+    write(tmp_path, "one", "a-net")
+    with pytest.raises(InputError, match="system: found 'a-nte', expected one of a-net.\n  Remedy: did you mean 'a-net'"):
+        catalog.find("a-nte", tmp_path)
+
+
+def test_two_systems_of_one_slug_are_refused(tmp_path):
+    write(tmp_path, "one", "a-net")
+    write(tmp_path, "two", "a-net")
+    with pytest.raises(DataError, match=r"two.py: found the slug 'a-net' of .*one.py"):
+        catalog.walk(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="none: found no folder"):
+        catalog.walk(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("n = 3\nCARD = Card(slug='a', title='b', summary='c', family='d', n=n)", r"bad.py:2: .*without running it"),
+        ("CARD = Card(slug='a', titel='b')", r"bad.py:1: .*titel"),
+        ("CARD: Card = dict(slug='a')", "bad.py:1: .*no call of Card"),
+        ("CARD = Card(**values)", "bad.py:1"),
+        ("x = 1\nCARD = Card(", "bad.py:2: .*expected Python"),
+    ],
+)
+def test_a_card_that_is_no_literal_says_where(tmp_path, source, names):
+    path = tmp_path / "bad.py"
+    path.write_text(source)
+    with pytest.raises(DataError, match=names):
+        catalog.read_card(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [("card = CARD", "pass"), ("class Helper:\n", "class Helper:\n    card = CARD\n")])
+def test_a_module_must_have_one_class_with_the_card(tmp_path, old, new):
+    path = write(tmp_path, "one", "a-net")
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DataError, match=r"one.py: found .* with card = CARD, expected one class"):
+        catalog.load_system("a-net", tmp_path)
+
+
+def test_importing_a_file_says_what_is_wrong_and_where(tmp_path):
+    (tmp_path / "broken.py").write_text("import json\n\njson.loads('{')\n")
+    with pytest.raises(DataError, match=r"broken.py:3: found JSONDecodeError"):
+        catalog.import_file(tmp_path / "broken.py")
+    with pytest.raises(DataError, match="found no such file"):
+        catalog.import_file(tmp_path / "none.py")
+
+
+def test_an_imported_file_may_import_its_neighbours(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "a_neighbour_of_mine.py").write_text("value = 7\n")
+    (tmp_path / "mine.py").write_text("from a_neighbour_of_mine import value\n")
+    module = catalog.import_file(tmp_path / "mine.py")
+    assert module.value == 7
+    assert catalog.import_file(tmp_path / "mine.py") is module
+
+
+def test_every_module_of_the_package_under_systems_has_a_card():
+    modules = [p for p in catalog.SYSTEMS.rglob("*.py") if p.name != "__init__.py"]
+    assert sorted(catalog.walk().values()) == sorted(modules)
+    assert all(path.parent.name == card.family for card, path in catalog.walk().items())
+
+
+def test_listing_imports_no_torch():
+    code = (
+        "import sys; from timecell import catalog, claims; from timecell.claims import ledger; catalog.cards();"
+        " sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
