@@ -101,7 +101,7 @@ def test_a_measurement_that_cannot_be_judged_is_refused():
         Measured(math.nan)
     with pytest.raises(InputError, match=r"items: found a mean of 0.5, expected the value, 0.9"):
         Measured(0.9, np.array([0, 1]))
-    with pytest.raises(InputError, match="extra: found .*not JSON serializable"):
+    with pytest.raises(InputError, match=r"extra: found .*not JSON serializable"):
         Measured(0.9, extra={"curve": np.ones(2)})
 
 
@@ -274,7 +274,9 @@ def test_quick_runs_claim_and_control_at_their_smallest():
 
 
 def test_margins_must_be_those_of_the_claim():
-    with pytest.raises(InputError, match=r"margins of clear: found \['new > old'\], expected exactly \['control', 'new > old'\]"):
+    with pytest.raises(
+        InputError, match=r"margins of clear: found \['new > old'\], expected exactly \['control', 'new > old'\]"
+    ):
         verify(clear, replace(TERMS, margins={"new > old": 0.05}))
 
 

@@ -87,12 +87,7 @@ def read_card(path: Path) -> Card | None:
     Raises:
         DataError: the source does not parse, or the CARD is no literal Card(...).
     """
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as e:
-        line = getattr(e, "lineno", None)
-        raise DataError(f"{path}:{line or 1}", found=str(e), expected="Python", remedy="mend this line") from None
-    for node in tree.body:
+    for node in _parse(path).body:
         if not isinstance(node, ast.Assign | ast.AnnAssign):
             continue
         if "CARD" in [ast.unparse(t) for t in (node.targets if isinstance(node, ast.Assign) else [node.target])]:
@@ -107,13 +102,38 @@ def read_card(path: Path) -> Card | None:
     return None
 
 
+def claim_names(path: Path) -> list[str]:
+    """The functions of a module that are decorated with ``@claim(...)``.
+
+    Example:
+        >>> claim_names(find("delay-learning"))
+        ['delays_help']
+    """
+    functions = [node for node in _parse(path).body if isinstance(node, ast.FunctionDef)]
+    return [f.name for f in functions if any(ast.unparse(d).startswith("claim(") for d in f.decorator_list)]
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as e:
+        line = getattr(e, "lineno", None) or 1
+        raise DataError(f"{path}:{line}", found=str(e), expected="Python", remedy="mend this line") from None
+
+
 def _card(value: ast.expr | None) -> Card:
     if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Card"):
         raise ValueError("it is no call of Card")
     return Card(
-        *[ast.literal_eval(argument) for argument in value.args],
-        **{str(keyword.arg): ast.literal_eval(keyword.value) for keyword in value.keywords},
+        *[_literal(argument) for argument in value.args],
+        **{str(keyword.arg): _literal(keyword.value) for keyword in value.keywords},
     )
+
+
+def _literal(value: ast.expr) -> Any:
+    if not isinstance(value, ast.Constant):
+        raise ValueError(f"{ast.unparse(value)} is no literal")
+    return value.value
 
 
 # --- importing --------------------------------------------------------------------------------------------------------
@@ -167,7 +187,7 @@ def import_file(path: Path) -> ModuleType:
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
-    from joblib.externals import cloudpickle
+    import cloudpickle  # what joblib sends work to processes with
 
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

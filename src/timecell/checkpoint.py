@@ -12,7 +12,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from timecell.config import class_name
 from timecell.errors import DataError, InputError
 
 Tensors = Mapping[str, Tensor]
@@ -104,6 +105,33 @@ def require_same(found: Mapping[str, Any], saved: Mapping[str, Any], place: str)
                 expected=f"{then.get(key, 'nothing')} as in the checkpoint",
                 remedy="resume with the arguments and data of the run that was stopped, or start anew in another folder",
             )  # fmt: skip
+
+
+def describe(net: nn.Module, without: Collection[str] = ()) -> dict[str, Any]:
+    """What a net is, apart from its numbers: type, plain settings and shapes of each module.
+
+    Args:
+        net: any module.
+        without: settings to leave out, because they change in training.
+
+    Example:
+        >>> describe(nn.Dropout(0.1))
+        {'net': {'type': 'torch.nn.modules.dropout.Dropout', 'p': 0.1, 'inplace': False}}
+    """
+    return {
+        path or "net": {
+            "type": class_name(type(module)),
+            **{k: v for k, v in vars(module).items() if _is_setting(k, v) and k not in without},
+            **{k: list(t.shape) for k, t in module.named_parameters(recurse=False)},
+            **{k: list(t.shape) for k, t in module.named_buffers(recurse=False)},
+        }
+        for path, module in net.named_modules()
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the last bits of a sum depend on."""
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
 
 # --- random states ------------------------------------------------------------------------------------------------
@@ -194,6 +222,12 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    if name.startswith("_") or name == "training":
+        return False
+    return all(isinstance(v, bool | int | float | str) for v in (value if isinstance(value, tuple) else (value,)))
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -31,9 +31,9 @@ def to_dict(value: Any) -> Any:
         InputError: for a value that JSON does not know.
 
     Example:
-        >>> from timecell.system import Card
+        >>> from timecell.card import Card
         >>> to_dict(Card("lif", "Leaky neurons", "A layer.", "spiking"))["class"]
-        'timecell.system.Card'
+        'timecell.card.Card'
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {"class": class_name(type(value))} | {f.name: to_dict(getattr(value, f.name)) for f in fields(value)}

@@ -91,5 +91,9 @@ def summary(row: Mapping[str, Any]) -> str:
         >>> summary({"update": 10, "train_loss": 0.5, "valid_loss": 0.75, "valid_score": 0.8, "metric": "accuracy"})
         'train loss 0.5, valid loss 0.75, accuracy 0.8'
     """
-    parts = [("train loss", row["train_loss"]), ("valid loss", row.get("valid_loss")), (row.get("metric"), row.get("valid_score"))]
-    return ", ".join(f"{name} {value:.4g}" for name, value in parts if value is not None)
+    named = {
+        "train loss": row["train_loss"],
+        "valid loss": row.get("valid_loss"),
+        row.get("metric"): row.get("valid_score"),
+    }
+    return ", ".join(f"{name} {value:.4g}" for name, value in named.items() if value is not None)

@@ -40,6 +40,27 @@ def onecycle(done: float) -> float:
 SCHEDULES: Mapping[str, Callable[[float], float]] = {"constant": constant, "cosine": cosine, "onecycle": onecycle}
 
 
+def _positive(place: str, value: float, at_most: float = math.inf) -> None:
+    if not 0 < value <= at_most or math.isinf(value):
+        upto = "" if math.isinf(at_most) else f", at most {at_most:g}"
+        raise InputError(place, found=value, expected=f"a number above zero{upto}", remedy="choose such a number")
+
+
+def _having(net: nn.Module, attribute: str, place: str) -> list[nn.Module]:
+    """The submodules that have this attribute; ``path.name`` looks below the path only."""
+    path, _, name = attribute.rpartition(".")
+    try:
+        found = [m for m in net.get_submodule(path).modules() if hasattr(m, name)]
+    except AttributeError:
+        found = []
+    if not found:
+        raise InputError(
+            place, found=repr(attribute), expected=f"an attribute of the net or of a module in it ({type(net).__name__})",
+            remedy="check the name, or leave it out for this net",
+        )  # fmt: skip
+    return found
+
+
 @dataclass(frozen=True)
 class Anneal:
     """A value that moves geometrically from `start` to `end` during the first part of a stage and then stays.
@@ -185,30 +206,21 @@ class Recipe:
         shares = [sum(stage.share for stage in self.stages[: i + 1]) / whole for i in range(len(self.stages))]
         return tuple(round(updates * share) for share in shares)
 
-    def finish(self, net: nn.Module, begun: int = 0) -> None:
-        """Make a net what it is at the end of the recipe, weights aside, when so many stages have begun already."""
-        for stage in self.stages[begun:]:
-            stage.begin(net)
-        for stage in self.stages:
-            stage.set_annealed(net, 1.0)
+    @property
+    def last(self) -> int:
+        """Number of the last stage."""
+        return len(self.stages) - 1
 
+    def reach(self, net: nn.Module, stage: int, done: float, begun: int = 0) -> None:
+        """Make a net what it is, numbers aside, when this fraction of that stage is done.
 
-def _having(net: nn.Module, attribute: str, place: str) -> list[nn.Module]:
-    """The submodules that have this attribute; ``path.name`` looks below the path only."""
-    path, _, name = attribute.rpartition(".")
-    try:
-        found = [m for m in net.get_submodule(path).modules() if hasattr(m, name)]
-    except AttributeError:
-        found = []
-    if not found:
-        raise InputError(
-            place, found=repr(attribute), expected=f"an attribute of the net or of a module in it ({type(net).__name__})",
-            remedy="check the name, or leave it out for this net",
-        )  # fmt: skip
-    return found
-
-
-def _positive(place: str, value: float, at_most: float = math.inf) -> None:
-    if not 0 < value <= at_most or math.isinf(value):
-        upto = "" if math.isinf(at_most) else f", at most {at_most:g}"
-        raise InputError(place, found=value, expected=f"a number above zero{upto}", remedy="choose such a number")
+        Args:
+            net: a new one, or one in which some stages have begun.
+            stage: number of the stage.
+            done: how much of it.
+            begun: how many stages have begun in this net.
+        """
+        for number, each in enumerate(self.stages[: stage + 1]):
+            if number >= begun:
+                each.begin(net)
+            each.set_annealed(net, done if number == stage else 1.0)

@@ -10,13 +10,10 @@ which learning rate, which annealed values. So a run can stop after any update, 
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,16 +24,19 @@ from torch import Tensor, nn
 
 from timecell import checkpoint
 from timecell.checkpoint import Checkpoint, seeded
-from timecell.config import class_name, to_dict
+from timecell.config import to_dict
 from timecell.credit import BPTT, Credit
 from timecell.credit.rule import require_sliceable
 from timecell.data.containers import Batch, Data
 from timecell.errors import InputError, TimecellError, unknown_name
-from timecell.inference import assess
+from timecell.inference import assess, evaluate, predict
+from timecell.interrupt import noted
 from timecell.progress import Display, display
 from timecell.recipe import Recipe, Stage
 from timecell.state import detach
-from timecell.system import Run, Splits, Task
+from timecell.system import Run, Scores, Splits, Task
+
+__all__ = ["Trained", "evaluate", "fit", "predict"]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class _Training:
         """Every stage from where the run is; then the best weights."""
         at = self.at
         self.net.train()
-        with _signals() as caught, display(self.run.progress, self.run.updates, at.update) as show:
+        with noted() as caught, display(self.run.progress, self.run.updates, at.update) as show:
             for number, stage in enumerate(self.recipe.stages):
                 if number > at.stage and not (self.expired or caught):
                     self._begin(number)
@@ -165,12 +165,12 @@ class _Training:
                     if time.monotonic() - self.saved >= self.run.checkpoint_every:
                         self._save()
             self._save()
+            stopped, capped = at.stopped, at.update < self.run.updates and not at.stopped
             if caught:
                 self._say_how_to_resume()
             else:
                 self._finish(show)
-        unspent = at.update < self.run.updates and not at.stopped
-        return Trained(self.net, tuple(at.history), at.best, at.update, self.seconds, at.stopped, hit_time_cap=unspent)
+        return Trained(self.net, tuple(at.history), at.best, at.update, self.seconds, stopped, capped)
 
     @property
     def seconds(self) -> float:
@@ -198,11 +198,11 @@ class _Training:
 
     def _finish(self, show: Display) -> None:
         """The net as it is used: every stage begun, annealed values at their ends, the best weights."""
-        self.recipe.finish(self.net, begun=self.at.stage + 1)
-        self.at.stage = len(self.recipe.stages) - 1
+        self.recipe.reach(self.net, self.recipe.last, 1.0, begun=self.at.stage + 1)
+        self.at.stage = self.recipe.last
         last = self.at.history[-1] if self.at.history else None
         if last is None or last["update"] < self.at.update or not last["candidate"]:
-            self._validate(show)
+            self._validate(show, candidate=True)
         if self.best_weights is not None:
             self.net.load_state_dict(self.best_weights)
         self.net.eval()
@@ -227,14 +227,15 @@ class _Training:
         self._require_finite("gradient norm", float(norm), stage)
         self.optimizer.step()
         for module in self.net.modules():
-            if hasattr(module, "constrain"):
-                module.constrain()
+            constrain = getattr(module, "constrain", None)
+            if constrain is not None:
+                constrain()
         self.at.update += 1
         self.at.losses.append(loss)
         stage.set_annealed(self.net, self.done)
         show.updated(self.at.update, loss)
         if self.at.update % (self.recipe.validate_every or self.epoch_updates) == 0 or self.at.update in self.ends:
-            self._validate(show)
+            self._validate(show, candidate=self.at.stage == self.recipe.last and stage.settled(self.done))
 
     @property
     def done(self) -> float:
@@ -263,13 +264,13 @@ class _Training:
 
     # --- validation ------------------------------------------------------------------------------------------------
 
-    def _validate(self, show: Display) -> None:
+    def _validate(self, show: Display, candidate: bool) -> None:
         """Write a row of the history; keep the weights if they are candidates and the best so far."""
         at, recipe = self.at, self.recipe
         row: dict[str, Any] = {
             "update": at.update,
             "stage": at.stage,
-            "candidate": at.stage == len(recipe.stages) - 1 and recipe.stages[-1].settled(self.done),
+            "candidate": candidate,
             "train_loss": math.fsum(at.losses) / len(at.losses) if at.losses else None,
         }
         at.losses = []
@@ -277,10 +278,10 @@ class _Training:
         if self.valid is not None:
             loss, scores = assess(self.net, self.valid, self.task, 4 * recipe.batch)
             row |= {"valid_loss": loss, "valid_score": scores.value, "metric": scores.primary}
-            if row["candidate"] and (at.best is None or _rank(row, scores) > _rank(at.best, scores)):
+            if candidate and (at.best is None or _rank(row, scores) > _rank(at.best, scores)):
                 at.best, at.stale = row, 0
                 self.best_weights = {name: t.detach().clone() for name, t in self.net.state_dict().items()}
-            elif row["candidate"]:
+            elif candidate:
                 at.stale += 1
                 at.stopped = recipe.patience is not None and at.stale >= recipe.patience
         show.validated(row)
@@ -295,7 +296,7 @@ class _Training:
             "task": to_dict(self.task),
             "seed": self.run.seed,
             "updates": self.run.updates,
-            "network": _describe(self.net, without={a.name for s in self.recipe.stages for a in s.anneal}),
+            "network": checkpoint.describe(self.net, without={a.name for s in self.recipe.stages for a in s.anneal}),
             "train": self.train.fingerprint,
             "valid": None if self.valid is None else self.valid.fingerprint,
         }
@@ -313,7 +314,7 @@ class _Training:
         }
         if self.best_weights is not None:
             tensors["best"] = self.best_weights
-        state = {"at": asdict(self.at), "random": random_rest, "config": self.config, "machine": _machine()}
+        state = {"at": asdict(self.at), "random": random_rest, "config": self.config, "machine": checkpoint.machine()}
         checkpoint.save(self.run.folder, self.at.update, Checkpoint(tensors, state))
         self.saved = time.monotonic()
 
@@ -334,21 +335,19 @@ class _Training:
             )  # fmt: skip
         found = checkpoint.load(path)
         checkpoint.require_same(self.config, found.state["config"], "run.resume")
-        if found.state["machine"] != _machine():
-            now, then = (", ".join(f"{k} {v}" for k, v in m.items()) for m in (_machine(), found.state["machine"]))
-            warnings.warn(f"resuming with {now} what was begun with {then}: the last bits may differ", stacklevel=5)
+        if found.state["machine"] != checkpoint.machine():
+            now, then = checkpoint.machine(), found.state["machine"]
+            warnings.warn(f"resuming on {now} what was begun on {then}: the last bits may differ", stacklevel=5)
         return found
 
     def _load_net(self, found: Checkpoint) -> None:
         self.at = _Position(**found.state["at"])
-        for stage in self.recipe.stages[: self.at.stage + 1]:
-            stage.begin(self.net)
+        self.recipe.reach(self.net, self.at.stage, self.done)
         self.net.load_state_dict(found.tensors["model"])
         self.best_weights = dict(found.tensors["best"]) if "best" in found.tensors else None
 
     def _load_rest(self, found: Checkpoint) -> None:
         if self.at.stage >= 0:
-            self.recipe.stages[self.at.stage].set_annealed(self.net, self.done)
             self._make_optimizer()
             moments: dict[int, dict[str, Tensor]] = {}
             for key, tensor in found.tensors["optimizer"].items():
@@ -377,60 +376,7 @@ def _fabric(device: str) -> Any:
     return Fabric(accelerator=device, devices=1)
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Note Ctrl-C and a polite kill instead of dying of them, and let them through at the end.
-
-    A second one acts at once. A program that handles them itself keeps its own handlers.
-    """
-    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    caught: list[int] = []
-    taken: list[signal.Signals] = []
-
-    def let_through() -> None:
-        for number in taken:
-            signal.signal(number, defaults[number])
-
-    def note(number: int, frame: object) -> None:
-        caught.append(number)
-        let_through()
-
-    if threading.current_thread() is threading.main_thread():
-        taken = [number for number, handler in defaults.items() if signal.getsignal(number) == handler]
-        for number in taken:
-            signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        let_through()
-    if caught:
-        signal.raise_signal(caught[0])
-
-
-def _rank(row: Mapping[str, Any], scores: Any) -> tuple[float, float]:
+def _rank(row: Mapping[str, Any], scores: Scores) -> tuple[float, float]:
     """Larger is better: the primary metric, then the loss; what is not a number comes last."""
-    score = row["valid_score"] if scores.higher_is_better else -row["valid_score"]
-    return (-math.inf if math.isnan(score) else score, -math.inf if math.isnan(row["valid_loss"]) else -row["valid_loss"])
-
-
-def _machine() -> dict[str, Any]:
-    """What the last bits of a sum depend on."""
-    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
-
-
-def _describe(net: nn.Module, without: set[str]) -> dict[str, Any]:
-    """Each module's type, plain settings and shapes."""
-    return {
-        path or "net": {
-            "type": class_name(type(module)),
-            **{k: v for k, v in vars(module).items() if _is_setting(k, v) and k not in without},
-            **{k: list(t.shape) for k, t in module.state_dict().items() if "." not in k},
-        }
-        for path, module in net.named_modules()
-    }
-
-
-def _is_setting(name: str, value: Any) -> bool:
-    if name.startswith("_") or name == "training":
-        return False
-    return all(isinstance(v, bool | int | float | str) for v in (value if isinstance(value, tuple) else (value,)))
+    score, loss = row["valid_score"] * (1 if scores.higher_is_better else -1), -row["valid_loss"]
+    return (-math.inf if math.isnan(score) else score, -math.inf if math.isnan(loss) else loss)

@@ -26,8 +26,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from timecell.catalog import claim_names
 from timecell.claims.confirm import Evidence, Outcome
 from timecell.claims.statements import Measured
+from timecell.claims.terms import read_terms, tables
 from timecell.claims.verdicts import Finding, Judgement, Verdict
 from timecell.errors import DataError, TimecellError
 
@@ -75,14 +77,14 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         head = {"slug": self.slug, "claim": self.claim, "verdict": self.verdict, "time": self.time}
-        body = {"shown": _evidence_to_json(self.outcome.shown), "control": _evidence_to_json(self.outcome.control)}
+        body = {"shown": evidence_to_json(self.outcome.shown), "control": evidence_to_json(self.outcome.control)}
         hashes = {"code": self.code, "terms": self.terms}
         return head | hashes | {"versions": dict(self.versions), "seconds": self.outcome.seconds} | body
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record:
         """The inverse of `to_json`; KeyError, TypeError or ValueError for what is no record."""
-        shown, control = (_evidence_from_json(line[part]) for part in ("shown", "control"))
+        shown, control = (evidence_from_json(line[part]) for part in ("shown", "control"))
         outcome = Outcome(line["claim"], shown, control, line["seconds"])
         return cls(line["slug"], outcome, line["code"], line["terms"], line["time"], line["versions"])
 
@@ -168,6 +170,23 @@ def standing(records: Iterable[Record], slug: str, claim: str, code: str, terms:
     return ("stale", of_claim[-1]) if of_claim else ("not verified", None)
 
 
+def standings(module: Path, slug: str, records: Iterable[Record]) -> dict[str, tuple[Standing, Record | None]]:
+    """What is known of each claim of a system, read from its sources without importing them.
+
+    Args:
+        module: of the system; its terms lie in the TOML file beside it.
+        slug: of the system.
+        records: of one or more ledgers.
+
+    Raises:
+        DataError: the terms cannot be read.
+    """
+    file, code, records = module.with_suffix(".toml"), hash_of(module), list(records)
+    written = tables(file)
+    terms = {name: read_terms(file, name).hash if name in written else "none" for name in claim_names(module)}
+    return {name: standing(records, slug, name, code, terms[name]) for name in terms}
+
+
 def overall(standings: Iterable[Standing]) -> Standing:
     """The standing of a system from those of its claims: the worst of them.
 
@@ -220,7 +239,8 @@ def _text(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-def _evidence_to_json(evidence: Evidence) -> dict[str, Any]:
+def evidence_to_json(evidence: Evidence) -> dict[str, Any]:
+    """Seeds, scores, items and judgement as JSON values."""
     trials = [
         {"seed": seed, "arms": {arm: _measured_to_json(m) for arm, m in arms.items()}}
         for seed, arms in zip(evidence.seeds, evidence.measured)
@@ -232,7 +252,8 @@ def _evidence_to_json(evidence: Evidence) -> dict[str, Any]:
     return {"judgement": judged, "out_of_time": evidence.out_of_time, "trials": trials}
 
 
-def _evidence_from_json(values: Mapping[str, Any]) -> Evidence:
+def evidence_from_json(values: Mapping[str, Any]) -> Evidence:
+    """The inverse."""
     judgement = None
     if judged := values["judgement"]:
         findings = tuple(_finding_from_json(**f) for f in judged["findings"])

@@ -43,7 +43,7 @@ class Board:
         self._bar.stop()
         if kind is KeyboardInterrupt and self._store:
             text = f"Stopped. Finished jobs are kept in {self._store.folder}; the same call goes on from there."
-            self._console.print(text, markup=False)
+            self._console.print(text, markup=False, soft_wrap=True)
         elif kind is KeyboardInterrupt:
             self._console.print("Stopped. Nothing is kept, since there was no folder for it (out).", markup=False)
 

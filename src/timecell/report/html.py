@@ -160,8 +160,8 @@ def forecasts(c: Comparison, test: Windows) -> str:
     """Three windows with truth and forecasts, and the error by horizon."""
     channel = test.schema.channels[error_figures.target_channels(test)[0]]
     examples = (
-        f"Forecasts of {channel} in three test windows, by the error of {c.rows[0].slug} ({which(c, test)}); dotted: the "
-        f"time of the forecast. {error_figures.band(c)}"
+        f"Forecasts of {channel} in three test windows, by the error of {c.rows[0].slug} ({which(c, test)}); "
+        f"dotted: the time of the forecast. {error_figures.band(c)}"
     )
     ahead = f"Error by how far ahead a forecast looks ({which(c, test)})."
     return captioned(

@@ -1,0 +1,255 @@
+"""``timecell train | predict``: one model for your data, kept in a folder, and its answers for new data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+from rich.table import Table
+
+from timecell import catalog
+from timecell.cli.command import Answer, Command, File, Folder, lines, say
+from timecell.cli.reading import Reading, everything
+from timecell.errors import DataError, InputError, TimecellError, unknown_name
+
+if TYPE_CHECKING:
+    from timecell.data import Schema, Sequences, Series, Windows
+    from timecell.system import Fitted
+    from timecell.tasks import ClassScores, Forecasted
+
+ASKED = "asked.json"  # beside the model: how its file was read, and what was asked of it
+ModelFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+OutFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")]
+SHOWN = 10  # rows of an answer in the terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Reading):
+    """Train one model on a file of yours and keep it in a folder.
+
+        timecell train my.csv --task classify --target label --system delay-learning --out model
+        timecell train my.csv --task classify --target label --system delay-learning --out model --resume
+
+    The test part of the data is scored once, at the end. `timecell predict` uses the folder.
+
+    Attributes:
+        system: slug of a published system, a plain network or a baseline; `timecell compare` ranks them.
+        out: folder for the model, its checkpoints and its test score.
+        resume: go on from the last checkpoint in the folder.
+        updates: optimiser updates.
+        seconds: at most so many.
+        seed: of the split and of every random draw.
+        device: cpu, cuda or auto.
+        root: a folder with systems of your own, in place of timecell's published ones.
+    """
+
+    system: str
+    out: Path
+    resume: bool = False
+    updates: int = 400
+    seconds: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    root: Folder = None
+
+    def run(self) -> Answer:
+        """The test score, and where the model is."""
+        from timecell.config import to_dict
+        from timecell.system import Run
+
+        data, task = self.load()
+        systems = everything(self.root or catalog.SYSTEMS) | {b.card.slug: b for b in task.baselines()}
+        if self.system not in systems:
+            raise unknown_name("system", self.system, systems)
+        splits = task.split(data, seed=self.seed)
+        if reason := systems[self.system].accepts(splits.train.schema, task):
+            raise InputError(
+                "system", found=self.system, expected="one for these data", remedy=f"choose another: {reason}"
+            )
+        run = Run(
+            seed=self.seed, updates=self.updates, seconds=self.seconds, folder=self.out / "checkpoints",
+            resume=self.resume, device=self.device, progress=True,
+        )  # fmt: skip
+        fitted = systems[self.system].fit(splits.train, splits.valid, task, run)
+        scores = task.score(fitted.predict(splits.test), splits.test)
+        test = {"samples": len(splits.test), "metric": scores.primary, "metrics": dict(scores.metrics)}
+        fitted.save(self.out)
+        asked = {"read": self.options(), "task": to_dict(task), "schema": to_dict(splits.train.schema), "test": test}
+        (self.out / ASKED).write_text(json.dumps(asked, indent=1))
+        told = ", ".join(f"{name} {value:.4g}" for name, value in scores.metrics.items())
+        return Answer(
+            {"system": self.system, "folder": str(self.out), "test": test},
+            lines(f"Test, {len(splits.test):,} samples: {told}", f"Model: {self.out}"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Command):
+    """Answer for new data with a model that `timecell train` made.
+
+        timecell predict model new.csv
+        timecell predict model new.csv --out answers.csv
+
+    Labels in the file are not needed. A forecast is of what comes after the end of the file.
+
+    Attributes:
+        folder: of the model.
+        file: new data, in the form of the file that it was trained on.
+        out: where all answers are written; the first ten are shown.
+    """
+
+    folder: ModelFolder
+    file: File
+    out: OutFile = None
+
+    def run(self) -> Answer:
+        """One row a sequence, or one row a step ahead."""
+        from timecell.compare.store import write_atomically
+        from timecell.config import from_dict
+        from timecell.data import Series, describe
+
+        asked = read_asked(self.folder)
+        schema, task = from_dict(asked["schema"]), from_dict(asked["task"])
+        fitted = load_fitted(self.folder)
+        data = read_new(self.file, asked["read"], schema.label)
+        say(f"{self.file}: {describe(data)}")
+        known = with_channels(data, schema, self.file)
+        if isinstance(known, Series):
+            windows = ahead(known, schema.lengths[0], task.horizon, task.targets)
+            head, rows = forecasts(fitted.predict(windows), known)
+        else:
+            head, rows = classes(fitted.predict(known))
+        if self.out is not None:
+            write_atomically(self.out, csv_text(head, rows).encode())
+        table = Table(*head, box=None, padding=(0, 2, 0, 0))
+        for row in rows[:SHOWN]:
+            table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row])
+        rest = f"... {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
+        where = f"Written to {self.out}" if self.out else ""
+        return Answer([dict(zip(head, row)) for row in rows], lines(table, *filter(None, [rest, where])))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_asked(folder: Path) -> dict[str, Any]:
+    """What ``timecell train`` wrote beside the model.
+
+    Raises:
+        DataError: the folder has no such file, or it is damaged.
+    """
+    try:
+        asked: dict[str, Any] = json.loads((folder / ASKED).read_bytes())
+        return asked
+    except (OSError, ValueError) as e:
+        raise DataError(
+            str(folder / ASKED), found=f"{type(e).__name__}: {e}", expected="the folder of `timecell train --out`",
+            remedy="name that folder, or train again",
+        ) from None  # fmt: skip
+
+
+def load_fitted(folder: Path) -> Fitted:
+    """The model in a folder, a baseline or a network."""
+    from timecell.network_system import FittedNetwork
+    from timecell.tasks import FittedArrays
+
+    config = json.loads((folder / "config.json").read_bytes())
+    return FittedArrays.load(folder) if "model" in config else FittedNetwork.load(folder)  # type: ignore[return-value]
+
+
+def read_new(file: Path, options: Mapping[str, Any], label: str | None) -> Sequences | Series:
+    """A new file, read as the one for training was, with or without the column of labels."""
+    from timecell.data import load
+
+    try:
+        return load(file, target=label, **options)
+    except TimecellError as e:
+        if label is None or not e.place.endswith(", target"):
+            raise
+        return load(file, **options)
+
+
+def with_channels(data: Sequences | Series, schema: Schema, file: Path) -> Sequences | Series:
+    """The data with the channels of the training data in their order.
+
+    Raises:
+        DataError: the file lacks one, or is of the other kind.
+    """
+    found = data.schema
+    missing = [name for name in schema.channels if name not in found.channels]
+    if missing or found.kind != schema.kind:
+        raise DataError(
+            str(file), found=f"{found.kind} with the channels {', '.join(found.channels)}",
+            expected=f"{schema.kind} with {', '.join(schema.channels)}, as in training", remedy="name the columns so",
+        )  # fmt: skip
+    order = [found.channels.index(name) for name in schema.channels]
+    return replace(data, values=data.values[:, order], schema=replace(found, channels=schema.channels))
+
+
+def ahead(series: Series, history: int, horizon: int, targets: Sequence[str]) -> Windows:
+    """The one window whose targets lie beyond the end of a series.
+
+    Raises:
+        DataError: the series is shorter than the history.
+
+    Example:
+        >>> from timecell.data import Schema, Series
+        >>> series = Series(np.arange(5.0)[:, None], Schema("series", ("x",)))
+        >>> batch = ahead(series, history=3, horizon=2, targets=()).batch(np.array([0]))
+        >>> batch.x[0, :, 0].tolist(), batch.target[0, :, 0].tolist()
+        ([2.0, 3.0, 4.0], [nan, nan])
+    """
+    from timecell.data import Windows
+
+    if len(series) < history:
+        raise DataError(
+            "series", found=f"{len(series)} steps", expected=f"at least {history}, which the model looks back on",
+            remedy="bring a longer file",
+        )  # fmt: skip
+    unknown = np.full((horizon, series.values.shape[1]), np.nan)
+    longer = replace(series, values=np.concatenate([series.values, unknown]), time=None)
+    first = tuple(range(len(targets))) if targets else None  # `Forecast.split` puts the channels to forecast in front
+    return Windows(longer, history, horizon, np.array([len(series) - history]), first)
+
+
+# --- answers as rows --------------------------------------------------------------------------------------------------
+
+
+def classes(answer: ClassScores) -> tuple[list[str], list[list[Any]]]:
+    """One row a sequence: its number, the most probable class, all probabilities."""
+    head = ["sequence", "class", *[f"p({name})" for name in answer.classes]]
+    best = answer.predicted
+    return head, [[n, answer.classes[best[n]], *p] for n, p in enumerate(answer.probabilities.tolist())]
+
+
+def forecasts(answer: Forecasted, series: Series) -> tuple[list[str], list[list[Any]]]:
+    """One row a step ahead: when, and the value of each channel."""
+    channels = list(series.schema.channels[: answer.values.shape[2]])
+    steps = range(1, answer.values.shape[1] + 1)
+    times: list[list[Any]] = [[] for _ in steps]
+    if series.time is not None and series.schema.rate:
+        times = [[moment(series.time[-1] + step / series.schema.rate)] for step in steps]
+    head = ["step", *(["time"] if times[0] else []), *channels]
+    return head, [[step, *time, *row] for step, time, row in zip(steps, times, answer.values[0].tolist())]
+
+
+def moment(seconds: float) -> str | float:
+    """Seconds since 1970 as a date in UTC; seconds since some other start as they are."""
+    if seconds < 1e8:
+        return float(seconds)
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def csv_text(head: list[str], rows: list[list[Any]]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text).writerows([head, *rows])
+    return text.getvalue()

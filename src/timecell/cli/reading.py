@@ -1,0 +1,96 @@
+"""What ``compare``, ``train`` and ``demo`` have in common: a file, how to read it, and what is asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from timecell.cli.command import Command, File, say
+from timecell.errors import InputError
+
+if TYPE_CHECKING:
+    from timecell.data import Sequences, Series
+    from timecell.system import System, Task
+
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Command):
+    """A data file and a task.
+
+    Attributes:
+        file: CSV, Parquet, NPZ or HDF5; or a data set that ships with timecell: spoken-digits, taxi.
+        task: classify or forecast; found from the file unless you say it.
+        target: the column of labels; or the channels to forecast (all unless you name some).
+        horizon: steps to forecast.
+        history: steps to forecast from; two seasons, or twice the horizon, unless you say it.
+        id: column that says which sequence a row belongs to.
+        time: column of time stamps.
+        group: column of groups that are never split: subjects, sessions, speakers.
+        ignore: columns to leave out.
+        period: steps in a season of a series.
+        dt: bin width in seconds, for files of spike times.
+    """
+
+    file: File
+    task: Literal["classify", "forecast"] | None = None
+    target: Names = ()
+    horizon: int | None = None
+    history: int | None = None
+    id: Name = None
+    time: Name = None
+    group: Name = None
+    ignore: Names = ()
+    period: int | None = None
+    dt: float = 0.010
+
+    @property
+    def path(self) -> Path:
+        """The file, or that of the shipped data set of this name."""
+        from timecell.data import files
+
+        return files().get(str(self.file), self.file)
+
+    def options(self) -> dict[str, Any]:
+        """How the file is read, as arguments of `timecell.data.load`."""
+        kind = {"classify": "sequences", "forecast": "series", None: None}[self.task]
+        roles = {"id": self.id, "time": self.time, "group": self.group}
+        return {"kind": kind, **roles, "ignore": self.ignore, "period": self.period, "dt": self.dt}
+
+    def load(self) -> tuple[Sequences | Series, Task]:
+        """The data and the task.
+
+        Raises:
+            InputError: the options do not fit the task, or each other.
+            DataError: the file cannot be read.
+        """
+        from timecell.data import Series, describe, load
+        from timecell.tasks import Classify, Forecast
+
+        label = self.target[0] if self.target and self.task != "forecast" else None
+        data = load(self.path, target=label, **self.options())
+        say(f"{self.file}: {describe(data)}")
+        if isinstance(data, Series):
+            task = Forecast(history=self.history, targets=self.target)
+            return data, task if self.horizon is None else replace(task, horizon=self.horizon)
+        for name, given in {"horizon": self.horizon, "history": self.history, "target": self.target[1:]}.items():
+            if given:
+                raise InputError(
+                    name, found=given, expected="nothing, since the file holds labelled sequences",
+                    remedy="leave it out, or say --task forecast",
+                )  # fmt: skip
+        return data, Classify()
+
+
+def everything(root: Path) -> dict[str, System]:
+    """Every network system by slug: the plain ones, and the published ones found by walking."""
+    from timecell import catalog
+    from timecell.controls import controls
+
+    published = [catalog.load_system(card.slug, root) for card in catalog.cards(root)]
+    return {system.card.slug: system for system in [*controls(), *published]}
