@@ -70,7 +70,7 @@ def test_a_surrogate_is_the_derivative_of_its_primitive(surrogate):
 
 def test_lif_step_response():
     """Below threshold a constant input x takes the scaled membrane to x (1 - (1 - 1/tau)^t)."""
-    tau, t = 7.0, torch.arange(1, 41)
+    tau, t = 7.0, torch.arange(1, 41, dtype=torch.float64)
     net = tc.Sequential(tc.LIF(1, tau=tau, input="scaled").double())
     with tc.record(net, "0.v") as r:
         spikes, _ = net(torch.full((1, 40, 1), 0.9, dtype=torch.float64))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from test_catalog import SYSTEM
@@ -316,3 +317,100 @@ def test_what_cannot_be_compared_is_a_user_error(call, arguments, names):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert names in err
+
+
+@pytest.fixture
+def sequences(tmp_path):
+    """Forty sequences of six steps; the class is whether they rise."""
+    rng, path = np.random.default_rng(0), tmp_path / "moves.csv"
+    rows = [[("falls", "rises")[n % 2], *(n % 2 * 2 - 1) * np.arange(6) + rng.normal(size=6)] for n in range(40)]
+    path.write_text(
+        "kind," + ",".join(f"x_{i}" for i in range(6)) + "\n" + "\n".join(",".join(map(str, r)) for r in rows)
+    )
+    return path
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Twenty days of an hourly rhythm in b, and a."""
+    path, hours = tmp_path / "load.csv", np.arange(480)
+    lines = [f"2026-01-{1 + h // 24:02d}T{h % 24:02d}:00,{h % 7},{10 + h % 24}" for h in hours]
+    path.write_text("\n".join(["time,a,b", *lines]))
+    return path
+
+
+def test_train_then_predict_classes(call, sequences, tmp_path):
+    how = "--target", "kind", "--system", "summary-logistic", "--out", tmp_path / "model"
+    status, out, err = call("train", sequences, *how, "--json")
+    assert status == 0
+    assert json.loads(out)["test"]["metrics"]["accuracy"] > 0.8
+    assert "40 sequences of 6 steps" in err
+
+    unlabelled = tmp_path / "new.csv"
+    unlabelled.write_text("\n".join(line.partition(",")[2] for line in sequences.read_text().splitlines()))
+    for file in (sequences, unlabelled):
+        status, out, _ = call("predict", tmp_path / "model", file, "--out", tmp_path / "answers.csv", "--json")
+        answers = json.loads(out)
+        assert [a["class"] for a in answers[:4]] == ["falls", "rises", "falls", "rises"]
+        assert answers[0]["p(falls)"] == pytest.approx(1 - answers[0]["p(rises)"])
+        assert (tmp_path / "answers.csv").read_text().splitlines()[0] == "sequence,class,p(falls),p(rises)"
+    assert "... 30 more" in call("predict", tmp_path / "model", sequences)[1]
+
+
+def test_train_then_forecast_beyond_the_end(call, series, tmp_path):
+    how = (
+        "--target",
+        "b",
+        "--task",
+        "forecast",
+        "--horizon",
+        3,
+        "--system",
+        "seasonal-naive",
+        "--out",
+        tmp_path / "model",
+    )
+    assert call("train", series, *how)[0] == 0
+    answers = json.loads(call("predict", tmp_path / "model", series, "--json")[1])
+    assert [a["b"] for a in answers] == [10, 11, 12]
+    assert answers[0]["time"] == "2026-01-21T00:00:00+00:00"
+    assert "a" not in answers[0]
+
+    short = tmp_path / "short.csv"
+    short.write_text("\n".join(series.read_text().splitlines()[:30]))
+    status, _, err = call("predict", tmp_path / "model", short)
+    assert status == 2
+    assert "found 29 steps, expected at least 48" in err
+
+
+def test_new_data_must_have_the_channels_of_the_old(call, sequences, series, tmp_path):
+    call("train", sequences, "--target", "kind", "--system", "majority", "--out", tmp_path / "model")
+    other = tmp_path / "other.csv"
+    other.write_text("kind,y_0,y_1,z_0,z_1\nrises,1,2,3,4\n")
+    status, _, err = call("predict", tmp_path / "model", other)
+    assert status == 2
+    assert "found sequences with the channels y, z, expected sequences with x, as in training" in err
+
+
+def test_what_cannot_be_trained_or_predicted_is_a_user_error(call, sequences, tmp_path):
+    status, _, err = call("train", sequences, "--target", "kind", "--system", "gur", "--out", tmp_path / "model")
+    assert status == 2
+    assert "did you mean 'gru'?" in err
+    status, _, err = call("predict", tmp_path / "model", sequences)
+    assert status == 2
+    assert "asked.json: found No such file" in err
+
+
+def test_compare_ranks_and_writes_a_report(call, sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr("timecell.cli.comparing.everything", lambda root: {})  # the baselines alone: no training here
+    how = "--target", "kind", "--out", tmp_path / "out", "--jobs", 1, "--seeds", 2, "--trials", 1
+    status, out, err = call("compare", sequences, *how, "--json")
+    document = json.loads(out)
+    assert status == 0
+    assert {row["slug"] for row in document["rows"]} >= {"majority", "summary-logistic"}
+    assert document["settings"]["trials"] == 1
+    assert Path(document["report"]).read_text().startswith("<!doctype html>")
+    assert "refitting" in err
+    status, out, _ = call("compare", sequences, *how)
+    assert "summary-logistic" in out
+    assert "report.html" in out

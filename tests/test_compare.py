@@ -353,6 +353,24 @@ def test_the_key_follows_the_source_and_content_of_functions() -> None:
     assert key(Noisy("a")) == key(Noisy("a")) != key(Noisy("b"))
     assert key(Noisy("a")) != key(Crashing("a")), "another class"
     assert key(np.zeros(3)) != key(np.ones(3))
+    square, cube = (lambda x: x**2), (lambda x: x**3)
+    assert key(square) != key(cube)
+
+
+def test_the_key_follows_what_a_users_file_and_its_neighbours_say(tmp_path: Path) -> None:
+    script = "import sys; from timecell.compare.store import key; sys.path.insert(0, sys.argv[1]); import mine; print(key(mine.A))"
+
+    def key_in_another_process() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+        ).stdout  # fmt: skip
+
+    (tmp_path / "mine.py").write_text("from helper import f\nclass A: ...\n")
+    (tmp_path / "helper.py").write_text("def f(): return 1\n")
+    first = key_in_another_process()
+    assert key_in_another_process() == first
+    (tmp_path / "helper.py").write_text("def f(): return 2\n")
+    assert key_in_another_process() != first
 
 
 def test_an_unfinished_job_is_not_loaded(tmp_path: Path) -> None:

@@ -197,6 +197,14 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that its name never stands for half of it."""
+    unfinished = path.with_name(f".{path.name}-unfinished-{os.getpid()}")
+    unfinished.write_bytes(content)
+    _flush(unfinished)
+    os.replace(unfinished, path)
+
+
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1))
 

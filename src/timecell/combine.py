@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from timecell import fuse
 from timecell.cell import Cell, Neuron, check_sequence
 from timecell.errors import InputError
 from timecell.state import State, StateTree, map_state
@@ -260,7 +261,7 @@ class Recurrent(Cell):
 
     Shapes: x [B, T, ..., N] -> y [B, T, ..., N]; state {"neuron": its state, "y": the last output [B, ..., N]}.
 
-    This runs as a Python loop over time and says so once: one instant of the fused engine has no product inside.
+    This runs as a Python loop over time and says so once: the fused loop has no product inside an instant yet.
 
     Example:
         >>> from timecell import LIF
@@ -292,21 +293,17 @@ class Recurrent(Cell):
         y = x.new_zeros(x.shape[0], *x.shape[2:]) if state is None else state["y"]
         s = self.neuron.initial_state(x.shape[0], x) if state is None else state["neuron"]
         outputs = []
-        for t, x_t in enumerate(x.unbind(1)):
-            y_t, s_t = self.neuron.step(x_t + self.synapse(y), s)
-            if lengths is not None:
-                alive = t < lengths
-
-                def choose(new: Tensor, old: Tensor, alive: Tensor = alive) -> Tensor:
-                    return torch.where(alive.view(-1, *([1] * (new.ndim - 1))), new, old)
-
-                outputs.append(choose(y_t, torch.zeros_like(y_t)))
-                y, s = choose(y_t, y), map_state(choose, s_t, s)
-            else:
+        with fuse.backend("plain"):  # for a single instant the plain step is faster than a call of the fused loop
+            for t, x_t in enumerate(x.unbind(1)):
+                y_t, s_t = self.neuron.step(x_t + self.synapse(y), s)
+                y, s = (y_t, s_t) if lengths is None else map_state(_choose(t < lengths), (y_t, s_t), (y, s))
                 outputs.append(y_t)
-                y, s = y_t, s_t
-        out = torch.stack(outputs, 1) if outputs else x
-        return out, {"neuron": s, "y": y}
+        return silence(torch.stack(outputs, 1), lengths) if outputs else x, {"neuron": s, "y": y}
+
+
+def _choose(alive: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The new value for the samples that are still going on, the old one for the others."""
+    return lambda new, old: torch.where(alive.view(-1, *([1] * (new.ndim - 1))), new, old)
 
 
 class _Leak(Neuron):
@@ -327,7 +324,7 @@ def _announce(steps: int) -> None:
     global _announced
     if steps > 1 and not _announced:
         _announced = True
-        print("timecell: Recurrent runs as a Python loop over time (one fused instant a step)", file=sys.stderr)
+        print("timecell: Recurrent runs as a Python loop over time (slow)", file=sys.stderr)
 
 
 def silence(x: Float[Tensor, "B T ..."], lengths: Int[Tensor, "B"] | None) -> Float[Tensor, "B T ..."]:

@@ -32,31 +32,44 @@ class Silent:
 class Lines:
     """One line a validation, for logs."""
 
-    def __init__(self, updates: int, first: int) -> None:
-        self.updates, self.first, self.start = updates, first, time.monotonic()
+    def __init__(self, updates: int, speed: Speed) -> None:
+        self.updates, self.speed = updates, speed
 
     def updated(self, update: int, loss: float) -> None:
-        """Nothing: a log has a line a validation."""
+        """Nothing."""
 
     def validated(self, row: Mapping[str, Any]) -> None:
         """The line."""
-        rate = (row["update"] - self.first) / max(time.monotonic() - self.start, 1e-9)
-        print(f"update {row['update']}/{self.updates}: {summary(row)}, {rate:.1f} updates/s", file=sys.stderr)
+        update = row["update"]
+        print(f"update {update}/{self.updates}: {summary(row)}, {self.speed.at(update)}", file=sys.stderr)
 
 
 class Bar:
     """A bar with the last training loss, the last validation and the speed."""
 
-    def __init__(self, bar: Any, task: Any) -> None:
-        self.bar, self.task = bar, task
+    def __init__(self, bar: Any, task: Any, speed: Speed) -> None:
+        self.bar, self.task, self.speed, self.valid = bar, task, speed, ""
 
     def updated(self, update: int, loss: float) -> None:
         """Move on."""
-        self.bar.update(self.task, completed=update, loss=loss)
+        words = f"loss {loss:.4g}{self.valid}, {self.speed.at(update)}"
+        self.bar.update(self.task, completed=update, description=words)
 
     def validated(self, row: Mapping[str, Any]) -> None:
-        """Show the validation."""
-        self.bar.update(self.task, valid=summary(row))
+        """Show the score from here on."""
+        if "metric" in row:
+            self.valid = f", {row['metric']} {row['valid_score']:.4g}"
+
+
+class Speed:
+    """Updates per second of this session, which began after `first` updates."""
+
+    def __init__(self, first: int) -> None:
+        self.first, self.start = first, time.monotonic()
+
+    def at(self, update: int) -> str:
+        """In words."""
+        return f"{(update - self.first) / max(time.monotonic() - self.start, 1e-9):.1f} updates/s"
 
 
 @contextmanager
@@ -71,17 +84,14 @@ def display(show: bool, updates: int, first: int) -> Iterator[Display]:
     if not show:
         yield Silent()
     elif not sys.stderr.isatty():
-        yield Lines(updates, first)
+        yield Lines(updates, Speed(first))
     else:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (
-            BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4g}  {task.fields[valid]}"),
-            TextColumn("{task.speed:.1f} updates/s"), TimeRemainingColumn(),
-        )  # fmt: skip
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            yield Bar(bar, bar.add_task("", total=updates, completed=first, loss=float("nan"), valid=""))
+            yield Bar(bar, bar.add_task("", total=updates, completed=first), Speed(first))
 
 
 def summary(row: Mapping[str, Any]) -> str:

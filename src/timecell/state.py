@@ -32,7 +32,8 @@ def map_state(function: Callable[..., Tensor], state: StateTree, *others: StateT
         return function(state, *others)
     if isinstance(state, dict):
         return {k: map_state(function, v, *(o[k] for o in others)) for k, v in state.items()}
-    return type(state)(*(map_state(function, v, *(o[i] for o in others)) for i, v in enumerate(state)))
+    parts = (map_state(function, v, *(o[i] for o in others)) for i, v in enumerate(state))
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 def detach(state: StateTree) -> StateTree:

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,8 @@ def fit(
         ...         return super().forward(x), None
         >>> label = np.arange(40) % 2
         >>> data = Sequences.of([np.full((5, 1), 2.0 * k - 1) for k in label], label)
-        >>> trained = fit(Instant(1, 2), data, Classify(), valid=data, run=Run(updates=30, device="cpu"))
+        >>> recipe, run = Recipe((Stage(lr=0.1),)), Run(updates=30, device="cpu")
+        >>> trained = fit(Instant(1, 2), data, Classify(), valid=data, recipe=recipe, run=run)
         >>> trained.updates, trained.best["metric"], trained.best["valid_score"]
         (30, 'accuracy', 1.0)
     """
@@ -140,7 +142,8 @@ class _Training:
         self.best_weights: dict[str, Tensor] | None = None
         self.optimizer: Any = None
         self.fabric = _fabric(run.device)
-        self.config = self._config() if run.folder else {}  # of the net as it is now, before a stage changes it
+        self.folder = Path(run.folder) if run.folder else None
+        self.config = self._config() if self.folder else {}  # of the net as it is now, before a stage changes it
         resumed = self._find_checkpoint()
         if resumed:
             self._load_net(resumed)
@@ -302,7 +305,7 @@ class _Training:
         }
 
     def _save(self) -> None:
-        if self.run.folder is None:
+        if self.folder is None:
             return
         self.at.seconds = self.seconds
         random_tensors, random_rest = checkpoint.random_states()
@@ -315,22 +318,21 @@ class _Training:
         if self.best_weights is not None:
             tensors["best"] = self.best_weights
         state = {"at": asdict(self.at), "random": random_rest, "config": self.config, "machine": checkpoint.machine()}
-        checkpoint.save(self.run.folder, self.at.update, Checkpoint(tensors, state))
+        checkpoint.save(self.folder, self.at.update, Checkpoint(tensors, state))
         self.saved = time.monotonic()
 
     def _find_checkpoint(self) -> Checkpoint | None:
         """The one to go on from, known to be whole and of this run; None where a run begins."""
-        folder = self.run.folder
-        if folder is None:
+        if self.folder is None:
             if self.run.resume:
                 raise InputError("run.resume", found="no folder", expected="run.folder", remedy="name the run's folder")
             return None
-        path = checkpoint.latest(folder)
+        path = checkpoint.latest(self.folder)
         if path is None:
             return None
         if not self.run.resume:
             raise InputError(
-                "run.folder", found=f"{path.name} in {folder}", expected="a folder without a checkpoint",
+                "run.folder", found=f"{path.name} in {self.folder}", expected="a folder without a checkpoint",
                 remedy="pass resume=True to go on from it, or another folder to start anew",
             )  # fmt: skip
         found = checkpoint.load(path)
@@ -358,9 +360,11 @@ class _Training:
         checkpoint.set_random_states(found.tensors["random"], found.state["random"])
 
     def _say_how_to_resume(self) -> None:
-        where = f"resume=True and folder={str(self.run.folder)!r} go on from here"
-        lost = "nothing was kept, since run.folder is None"
-        print(f"Stopped after update {self.at.update}: {where if self.run.folder else lost}.", file=sys.stderr)
+        kept, lost = (
+            f"Run(folder={str(self.folder)!r}, resume=True) goes on from here",
+            "nothing was kept, for want of run.folder",
+        )
+        print(f"Stopped after update {self.at.update}: {kept if self.folder else lost}.", file=sys.stderr)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

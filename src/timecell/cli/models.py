@@ -62,6 +62,7 @@ class Train(Reading):
 
     def run(self) -> Answer:
         """The test score, and where the model is."""
+        from timecell.checkpoint import write_whole
         from timecell.config import to_dict
         from timecell.system import Run
 
@@ -83,7 +84,7 @@ class Train(Reading):
         test = {"samples": len(splits.test), "metric": scores.primary, "metrics": dict(scores.metrics)}
         fitted.save(self.out)
         asked = {"read": self.options(), "task": to_dict(task), "schema": to_dict(splits.train.schema), "test": test}
-        (self.out / ASKED).write_text(json.dumps(asked, indent=1))
+        write_whole(self.out / ASKED, json.dumps(asked, indent=1).encode())
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.metrics.items())
         return Answer(
             {"system": self.system, "folder": str(self.out), "test": test},
@@ -104,21 +105,23 @@ class Predict(Command):
         folder: of the model.
         file: new data, in the form of the file that it was trained on.
         out: where all answers are written; the first ten are shown.
+        root: the folder of systems that was named in training.
     """
 
     folder: ModelFolder
     file: File
     out: OutFile = None
+    root: Folder = None
 
     def run(self) -> Answer:
         """One row a sequence, or one row a step ahead."""
-        from timecell.compare.store import write_atomically
+        from timecell.checkpoint import write_whole
         from timecell.config import from_dict
         from timecell.data import Series, describe
 
         asked = read_asked(self.folder)
         schema, task = from_dict(asked["schema"]), from_dict(asked["task"])
-        fitted = load_fitted(self.folder)
+        fitted = load_fitted(self.folder, self.root or catalog.SYSTEMS)
         data = read_new(self.file, asked["read"], schema.label)
         say(f"{self.file}: {describe(data)}")
         known = with_channels(data, schema, self.file)
@@ -128,10 +131,10 @@ class Predict(Command):
         else:
             head, rows = classes(fitted.predict(known))
         if self.out is not None:
-            write_atomically(self.out, csv_text(head, rows).encode())
+            write_whole(self.out, csv_text(head, rows).encode())
         table = Table(*head, box=None, padding=(0, 2, 0, 0))
         for row in rows[:SHOWN]:
-            table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row])
+            table.add_row(*map(short, row))
         rest = f"... {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
         where = f"Written to {self.out}" if self.out else ""
         return Answer([dict(zip(head, row)) for row in rows], lines(table, *filter(None, [rest, where])))
@@ -151,18 +154,20 @@ def read_asked(folder: Path) -> dict[str, Any]:
         return asked
     except (OSError, ValueError) as e:
         raise DataError(
-            str(folder / ASKED), found=f"{type(e).__name__}: {e}", expected="the folder of `timecell train --out`",
+            str(folder / ASKED), found=getattr(e, "strerror", None) or e, expected="the folder of `timecell train --out`",
             remedy="name that folder, or train again",
         ) from None  # fmt: skip
 
 
-def load_fitted(folder: Path) -> Fitted:
-    """The model in a folder, a baseline or a network."""
+def load_fitted(folder: Path, root: Path) -> Fitted:
+    """The model in a folder: a baseline, or a network of one of the systems under `root`."""
     from timecell.network_system import FittedNetwork
     from timecell.tasks import FittedArrays
 
+    systems = [type(system) for system in everything(root).values()]
     config = json.loads((folder / "config.json").read_bytes())
-    return FittedArrays.load(folder) if "model" in config else FittedNetwork.load(folder)  # type: ignore[return-value]
+    fitted: Any = FittedArrays.load(folder) if "model" in config else FittedNetwork.load(folder, systems)
+    return fitted
 
 
 def read_new(file: Path, options: Mapping[str, Any], label: str | None) -> Sequences | Series:
@@ -231,14 +236,27 @@ def classes(answer: ClassScores) -> tuple[list[str], list[list[Any]]]:
 
 
 def forecasts(answer: Forecasted, series: Series) -> tuple[list[str], list[list[Any]]]:
-    """One row a step ahead: when, and the value of each channel."""
-    channels = list(series.schema.channels[: answer.values.shape[2]])
-    steps = range(1, answer.values.shape[1] + 1)
-    times: list[list[Any]] = [[] for _ in steps]
+    """One row a step ahead: when, and the value of each channel with its quantiles, if there are any."""
+    head = ["step"]
+    columns: list[list[Any]] = [list(range(1, answer.values.shape[1] + 1))]
     if series.time is not None and series.schema.rate:
-        times = [[moment(series.time[-1] + step / series.schema.rate)] for step in steps]
-    head = ["step", *(["time"] if times[0] else []), *channels]
-    return head, [[step, *time, *row] for step, time, row in zip(steps, times, answer.values[0].tolist())]
+        head.append("time")
+        columns.append([moment(series.time[-1] + step / series.schema.rate) for step in columns[0]])
+    for c, name in enumerate(series.schema.channels[: answer.values.shape[2]]):
+        head.append(name)
+        columns.append(answer.values[0, :, c].tolist())
+        for q, level in enumerate(answer.levels):
+            assert answer.quantiles is not None
+            head.append(f"{name} {level:.0%}")
+            columns.append(answer.quantiles[0, :, c, q].tolist())
+    return head, [list(row) for row in zip(*columns)]
+
+
+def short(value: Any) -> str:
+    """For a table in the terminal."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def moment(seconds: float) -> str | float:

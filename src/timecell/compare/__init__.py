@@ -22,12 +22,13 @@ import joblib
 import numpy as np
 from jaxtyping import Int
 
+from timecell.checkpoint import write_whole
 from timecell.compare.jobs import Broken, Job, Outcome, Round, Scored, run_all, workers
 from timecell.compare.plan import admit, chosen, hyperparameters, refits, with_baselines
 from timecell.compare.progress import Board
 from timecell.compare.results import Behind, Comparison, Failed, Rejected, Row, Trial, differences
 from timecell.compare.settings import Settings
-from timecell.compare.store import Store, write_atomically
+from timecell.compare.store import Store
 from timecell.data.containers import Data, Sequences, Series, Windows
 from timecell.errors import TimecellError
 from timecell.system import Splits, System, Task
@@ -98,7 +99,8 @@ def compare(
         predictions={slug: s[0].prediction for slug, s in scored.items()},
     )
     if settings.out:
-        write_atomically(settings.out / "results.json", json.dumps(comparison.to_json(), indent=1).encode())
+        settings.out.mkdir(parents=True, exist_ok=True)
+        write_whole(settings.out / "results.json", json.dumps(comparison.to_json(), indent=1).encode())
     return comparison
 
 

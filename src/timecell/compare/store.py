@@ -1,8 +1,8 @@
 """Finished jobs on disk, so that a comparison that was stopped goes on where it was.
 
 A job's file is named by a hash of everything that decides its outcome: timecell's source, the system with its
-hyperparameters and the source of the functions in it, the task, the seed, the budget and the data. A change of any of
-them is another name, so a stale result is never read.
+hyperparameters and the source it stands in, the task, the seed, the budget and the data. A change of any of them is
+another name, so a stale result is never read.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import hashlib
 import inspect
 import io
 import json
-import os
 import shutil
+import sys
 import types
 import zipfile
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ from typing import Any
 import joblib
 import numpy as np
 
+from timecell.checkpoint import write_whole
 from timecell.data.containers import fingerprint
 from timecell.errors import InputError
 
@@ -42,8 +43,9 @@ class Store:
         """Keep a job's record (JSON values) and arrays; the JSON file, written last, says that the job is done."""
         packed = io.BytesIO()
         np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
-        write_atomically(self.folder / f"{key}.npz", packed.getvalue())
-        write_atomically(self.folder / f"{key}.json", json.dumps(record, indent=1, allow_nan=False).encode())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / f"{key}.npz", packed.getvalue())
+        write_whole(self.folder / f"{key}.json", json.dumps(record, indent=1, allow_nan=False).encode())
         shutil.rmtree(self.unfinished(key), ignore_errors=True)
 
     def load(self, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -56,17 +58,6 @@ class Store:
             return None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, making its folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def key(*parts: object) -> str:
     """A file name that is the same in another process if, and only if, all parts would compute the same.
 
@@ -74,7 +65,8 @@ def key(*parts: object) -> str:
         >>> key({"tau": 20.0}, len) == key({"tau": 20.0}, len), key({"tau": 20.0}) == key({"tau": 30.0})
         (True, False)
     """
-    return hashlib.sha256(json.dumps([timecell_source(), identity(parts)]).encode()).hexdigest()[:20]
+    timecell = hash_of_sources(Path(__file__).parents[1], "**/*.py")
+    return hashlib.sha256(json.dumps([timecell, identity(parts)]).encode()).hexdigest()[:20]
 
 
 def identity(value: Any) -> Any:
@@ -94,8 +86,9 @@ def identity(value: Any) -> Any:
     if isinstance(value, partial):
         return identity(["partial", value.func, value.args, value.keywords])
     if isinstance(value, types.FunctionType):
+        place = list(value.__code__.co_positions())  # tells two lambdas of one line apart
         captured = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [*source(value), identity(value.__defaults__), identity(value.__kwdefaults__), identity(captured)]
+        return [*source(value), place, *map(identity, (value.__defaults__, value.__kwdefaults__, captured))]
     if isinstance(value, type | types.BuiltinFunctionType):
         return source(value)
     if is_dataclass(value):
@@ -111,18 +104,22 @@ def identity(value: Any) -> Any:
 
 
 def source(thing: Any) -> list[str]:
-    """Where a class or function is, and its text; builtins have none."""
-    try:
-        text = inspect.getsource(thing)
-    except (OSError, TypeError):
-        text = ""
+    """Where a class or function is, and the text of all modules in that folder, since it may use any of them."""
+    file = getattr(sys.modules.get(thing.__module__ or ""), "__file__", None)
+    if file is not None:
+        text = hash_of_sources(Path(file).parent, "*.py")
+    else:
+        try:
+            text = inspect.getsource(thing)  # of a notebook
+        except (OSError, TypeError):
+            text = ""  # builtin
     return [thing.__module__ or "", thing.__qualname__, text]
 
 
 @cache
-def timecell_source() -> str:
-    """Hash of timecell's own code."""
+def hash_of_sources(folder: Path, pattern: str) -> str:
+    """Hash of the text of Python files."""
     h = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for path in sorted(folder.glob(pattern)):
         h.update(path.read_bytes())
     return h.hexdigest()

@@ -36,13 +36,13 @@ def synaptic_operations(net: nn.Module, batch: Batch) -> float | None:
         >>> synaptic_operations(Sequential(nn.Linear(2, 10)), Batch(x))
         30.0
     """
-    counted: list[Any] = [m for m in net.modules() if isinstance(m, nn.Linear | Delayed | nn.RNNBase)]
+    counted = [m for m in net.modules() if isinstance(m, nn.Linear | Delayed | nn.RNNBase)]
     known = {id(p) for m in counted for p in m.parameters()}
     if any(p.ndim > 1 and id(p) not in known for p in net.parameters()):
         return None
     total = 0
 
-    def count(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+    def count(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
         nonlocal total
         x = arguments[0]
         if isinstance(module, nn.RNNBase):

@@ -58,7 +58,7 @@ def confusion_figure(counts: Int[np.ndarray, "K K"], classes: tuple[str, ...]) -
     ]  # fmt: skip
     return figure(
         [image], 150 + max(200, 17 * min(n, TICKS)), x="predicted", y="true", annotations=written,
-        xaxis={**columns, "tickangle": -45, "range": [-0.5, n - 0.5]}, yaxis={**rows, "range": [n - 0.5, -0.5]},
+        xaxis={**columns, "tickangle": -45 if max(map(len, names)) > 3 else 0, "range": [-0.5, n - 0.5]}, yaxis={**rows, "range": [n - 0.5, -0.5]},
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from timecell.checkpoint import write_whole
 from timecell.compare import Comparison, Row
-from timecell.compare.store import write_atomically
 from timecell.data.containers import Data, Sequences, Series, Windows
 from timecell.data.readers import describe
 from timecell.errors import InputError
@@ -40,7 +40,8 @@ def write_html(
     Raises:
         InputError: the data are not those of the comparison.
     """
-    write_atomically(path, page(c, data, task, source, notes).encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, page(c, data, task, source, notes).encode())
 
 
 def page(c: Comparison, data: Sequences | Series, task: Task, source: str = "", notes: Sequence[str] = ()) -> str:

@@ -21,7 +21,7 @@ def number(x: float | None) -> str:
     """
     if x is None:
         return "–"
-    return f"{x:.3f}" if x == 0 or 0.01 <= abs(x) < 1000 else f"{x:.3g}"
+    return f"{x:.3f}" if x == 0 or 0.0005 <= abs(x) < 1000 else f"{x:.3g}"
 
 
 def count(n: float | None) -> str:

@@ -1,0 +1,256 @@
+"""`NetworkSystem`: what is the same in every system that is a network.
+
+A published network is a frozen dataclass whose fields are its hyperparameters, with a card and three short methods:
+what is built, how it is trained, what is worth tuning. Scaling, seeding, training, prediction in the data's own units
+and the files on disk are here, once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from timecell import __version__
+from timecell.card import Card
+from timecell.checkpoint import seeded, write_whole
+from timecell.config import from_dict, to_dict
+from timecell.credit import BPTT, Credit
+from timecell.data.containers import Data, Schema
+from timecell.data.scaling import Standardise
+from timecell.errors import DataError, InputError
+from timecell.inference import predict
+from timecell.lens import synaptic_operations
+from timecell.recipe import Recipe
+from timecell.system import Run, Task
+from timecell.tasks import Forecasted, residual_quantiles
+from timecell.tasks.truth import future, target_channels, windowed
+from timecell.train import Trained, fit
+
+KINDS = {"classify": "sequences", "forecast": "series"}
+"""Tasks that a network can be asked -> the kind of data they are about."""
+
+LEVELS = (0.1, 0.5, 0.9)
+"""Quantiles of a forecast."""
+
+
+@dataclass(frozen=True)
+class NetworkSystem:
+    """Base of the systems that are networks. A subclass is a frozen dataclass of hyperparameters.
+
+    Example:
+        >>> from timecell import LeakyIntegrator, Sequential
+        >>> from timecell.data.containers import Sequences
+        >>> from timecell.tasks import Classify
+        >>> @dataclass(frozen=True)
+        ... class Leaky(NetworkSystem):
+        ...     card = Card("leaky", "A leaky readout", "One linear layer and a leak.", "example")
+        ...     tau: float = 5.0
+        ...
+        ...     def build(self, schema, outputs):
+        ...         return Sequential(nn.Linear(len(schema.channels), outputs), LeakyIntegrator(outputs, tau=self.tau))
+        >>> label = np.arange(40) % 2
+        >>> data = Sequences.of([np.full((5, 1), float(k)) for k in label], label)
+        >>> fitted = Leaky().fit(data, data, Classify(), Run(updates=30, device="cpu"))
+        >>> bool((fitted.predict(data).predicted == label).all())
+        True
+    """
+
+    card: ClassVar[Card]
+
+    def build(self, schema: Schema, outputs: int) -> nn.Module:
+        """The net: x [B, T, C] with the schema's channels to y [B, T, outputs]. Random numbers are seeded outside."""
+        raise NotImplementedError(f"{type(self).__name__}.build")
+
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return Recipe()
+
+    def credit(self) -> Credit:
+        """How blame travels."""
+        return BPTT()
+
+    def space(self) -> Mapping[str, Sequence[Any]]:
+        """Hyperparameters worth tuning; none unless a subclass says so."""
+        return {}
+
+    def accepts(self, schema: Schema, task: Task) -> str | None:
+        """Sequences of at least two classes, and series to forecast."""
+        kind = KINDS.get(task.name)
+        if kind is None:
+            return f"it can {' and '.join(KINDS)}, and the task is {task.name}"
+        if schema.kind != kind:
+            return f"to {task.name} is a task for {kind}, and the data are {schema.kind}"
+        if task.name == "classify" and len(schema.classes or ()) < 2:
+            return "there are fewer than two classes"
+        return None
+
+    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
+        """Scale as the training data say, build, train, keep the weights that are best on the validation data.
+
+        Raises:
+            InputError: the data or the task are not accepted; and what `timecell.fit` raises.
+        """
+        reason = self.accepts(train.schema, task)
+        if reason is not None:
+            raise InputError(
+                self.card.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
+            )
+        scale = Standardise.fit(cast(Any, train))
+        near, held_out = scale.data(cast(Any, train)), scale.data(cast(Any, valid))
+        outputs = task.outputs(train)
+        with seeded(run.seed):
+            net = self.build(train.schema, outputs)
+        parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)  # before a stage may freeze some
+        trained = fit(net, near, task, valid=held_out, credit=self.credit(), recipe=self.recipe(), run=run)
+        fitted = FittedNetwork(self, train.schema, task, scale, outputs, net, report_of(trained, parameters, held_out))
+        return fitted.with_quantiles(valid)
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A trained network with all that is needed to use it on new data of the same kind.
+
+    Attributes:
+        system: the hyperparameters.
+        schema: of the training data.
+        task: what was asked.
+        scale: of the inputs, measured on the training data.
+        outputs: output units.
+        network: the net, in eval mode.
+        report: how the training went.
+        residuals: [H, C', Q] how far the validation targets lay from the forecasts, at `LEVELS`; None where the task is
+            no forecast, or where a step of some channel was never observed.
+    """
+
+    system: NetworkSystem
+    schema: Schema
+    task: Task
+    scale: Standardise
+    outputs: int
+    network: nn.Module
+    report: Mapping[str, Any] = field(default_factory=dict)
+    residuals: Float[np.ndarray, "H C Q"] | None = None
+
+    def predict(self, data: Data) -> Any:
+        """The task's prediction, in the units of the data.
+
+        Raises:
+            InputError: the data have other channels than the training data.
+        """
+        if data.schema.channels != self.schema.channels:
+            raise InputError(
+                "data.schema.channels", found=data.schema.channels, expected=f"{self.schema.channels}, as in training",
+                remedy="bring the same columns in the same order",
+            )  # fmt: skip
+        prediction = predict(self.network, self.scale.data(cast(Any, data)), self.task)
+        if not isinstance(prediction, Forecasted):
+            return prediction
+        scale = self.scale.channels(target_channels(windowed(data)))
+        forecast = Forecasted(scale.invert(prediction.values))
+        return forecast if self.residuals is None else forecast.widened(self.residuals, LEVELS)
+
+    def with_quantiles(self, valid: Data) -> FittedNetwork:
+        """The same with quantiles around its forecasts, if it makes any, from its errors on these data."""
+        prediction = self.predict(valid)
+        if not isinstance(prediction, Forecasted):
+            return self
+        truth = future(windowed(valid))
+        if np.isnan(truth).all(axis=0).any():
+            return self
+        return replace(self, residuals=residual_quantiles(prediction.values, truth, LEVELS))
+
+    def save(self, folder: Path) -> None:
+        """Write config.json, model.safetensors and README.md, each whole or not at all; `load` reads them."""
+        from safetensors.torch import save
+
+        config = {
+            "timecell": __version__,
+            "system": to_dict(self.system),
+            "schema": to_dict(self.schema),
+            "task": to_dict(self.task),
+            "scale": self.scale.to_json(),
+            "outputs": self.outputs,
+            "report": to_dict(self.report),
+        }
+        tensors = {f"network.{k}": v.detach().cpu().contiguous().clone() for k, v in self.network.state_dict().items()}
+        if self.residuals is not None:
+            tensors["residuals"] = torch.from_numpy(self.residuals)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "README.md", self._card_text().encode())
+        write_whole(folder / "model.safetensors", save(tensors))
+        write_whole(folder / "config.json", json.dumps(config, indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: Path, classes: Iterable[type] = ()) -> FittedNetwork:
+        """What was saved in a folder.
+
+        Args:
+            folder: with config.json and model.safetensors.
+            classes: systems or tasks from outside timecell that it may name.
+
+        Raises:
+            DataError: a file is missing or damaged, or the two do not belong together.
+            InputError: the folder names a class that is neither timecell's nor one of `classes`.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        place = folder / "config.json"
+        try:
+            config = json.loads(place.read_bytes())
+            system, schema, task = (from_dict(config[key], classes) for key in ("system", "schema", "task"))
+            scale, outputs, report = Standardise.from_json(config["scale"]), config["outputs"], config["report"]
+            with seeded(0):
+                net = system.build(schema, outputs)
+            recipe = system.recipe()
+            recipe.reach(net, recipe.last, 1.0)
+            place = folder / "model.safetensors"
+            tensors = load(place.read_bytes())
+            residuals = tensors.pop("residuals", None)
+            net.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as e:
+            raise DataError(
+                str(place), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
+                remedy="save the model again",
+            ) from e  # fmt: skip
+        array = None if residuals is None else residuals.numpy()
+        return cls(system, schema, task, scale, outputs, net.eval(), report, array)
+
+    def _card_text(self) -> str:
+        card, best = self.system.card, self.report.get("best")
+        settings = {k: v for k, v in to_dict(self.system).items() if k != "class"}
+        lines = [
+            f"# {card.title}", card.summary, f"Paper: {card.paper}" if card.paper else "",
+            f"Task: {self.task.name}. {self.report.get('parameters')} trainable parameters, "
+            f"{self.report.get('updates')} updates.",
+            f"On validation data: {best['metric']} {best['valid_score']:.4g} (chosen on them, so it flatters)." if best else "",
+            f"Settings: `{json.dumps(settings)}`",
+            "Load with `timecell.network_system.FittedNetwork.load(folder)`.",
+        ]  # fmt: skip
+        return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def report_of(trained: Trained, parameters: int, valid: Data) -> dict[str, Any]:
+    """What a fit says of itself, as JSON values; operations are means over at most 256 validation samples."""
+    sample = valid.batch(np.arange(min(256, len(valid))))
+    device = next((p.device for p in trained.network.parameters()), torch.device("cpu"))
+    return {
+        "parameters": parameters,
+        "synaptic_operations": synaptic_operations(trained.network, sample.to(device)),
+        "updates": trained.updates,
+        "seconds": trained.seconds,
+        "stopped_early": trained.stopped_early,
+        "hit_time_cap": trained.hit_time_cap,
+        "best": trained.best,
+        "history": list(trained.history),
+    }
