@@ -27,7 +27,7 @@ class Resonator(tc.Neuron):
     decay = tc.param(0.95, unit="1/step", range=(0, 1))
 
     @staticmethod
-    def dynamics(x, s, p):  # noqa: ANN001, ANN205
+    def dynamics(x, s, p):
         """One instant."""
         u = p.decay * (torch.cos(p.omega) * s.u - torch.sin(p.omega) * s.v) + x
         v = p.decay * (torch.sin(p.omega) * s.u + torch.cos(p.omega) * s.v)

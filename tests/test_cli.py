@@ -225,7 +225,11 @@ def test_calibrate_measures_low_seeds_without_terms(call, mine):
     status, out, _ = call("calibrate", "a-net", *mine, "--seeds", 2, "--jobs", 1)
     assert status == 0
     assert "seed 0" in out
+    assert "b > a: 1 [1, 1]" in out
+    assert "holds" not in out, "there are no margins yet"
     assert "margins to set in" in out
+    document = json.loads(call("calibrate", "a-net", *mine, "--seeds", 2, "--jobs", 1, "--json")[1])
+    assert document["better"]["negative control"]["contrasts"]["b > a"]["mean"] == 0
     status, _, err = call("verify", "a-net", *mine, "--jobs", 1)
     assert status == 2
     assert "timecell calibrate" in err

@@ -114,6 +114,16 @@ def test_recorded_states_are_attached_to_the_graph():
         assert a is None or torch.allclose(a, b, atol=1e-12)
 
 
+def test_a_first_call_under_saved_tensor_hooks():
+    class Fresh(Three):
+        """A step that no test has traced yet."""
+
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.shape), t)[1], lambda t: t):
+        Fresh(4)(torch.ones(2, 3, 4, requires_grad=True))[0].sum().backward()
+    assert saved
+
+
 # --- what the engine refuses, and how it says so ------------------------------------------------------------------
 
 

@@ -68,7 +68,7 @@ TASK = Deadly("every")
 
 
 def train(folder, module=None, *, dataset=None, recipe=RECIPE, credit=None, task=TASK, **changes):
-    settings = {"updates": 40, "folder": folder, "checkpoint_every": 0.0, "resume": True, "device": "cpu"} | changes
+    settings = {"updates": 40, "folder": folder, "resume": True, "device": "cpu"} | changes
     return fit(
         module or net(), dataset or data(100, 0), task, valid=data(40, 1), credit=credit or TruncatedBPTT(50),
         recipe=recipe, run=Run(**settings),
@@ -79,11 +79,17 @@ def bits(module):
     return {name: t.numpy().tobytes() for name, t in module.state_dict().items()}
 
 
-if __name__ == "__main__":
+def train_and_die(folder, update):
+    global KILL_AT
     torch.set_num_threads(1)
-    KILL_AT = int(sys.argv[2])
-    train(Path(sys.argv[1]))
-    sys.exit("nobody killed it")
+    KILL_AT = update
+    train(Path(folder), checkpoint_every=0.0)
+
+
+def child(folder, update):
+    """Another process that dies of SIGKILL in the middle of that update."""
+    code = f"import test_resume; test_resume.train_and_die({str(folder)!r}, {update})"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
 
 
 @pytest.fixture(scope="module")
@@ -92,31 +98,30 @@ def straight(tmp_path_factory):
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed(straight, tmp_path):
-    """In the first stage (update 18), in the second (update 33), and twice (7, then 12 updates later)."""
-    plans = {"first": [18], "second": [33], "twice": [8, 12]}
-    for attempt in range(2):
-        children = {
-            name: subprocess.Popen([sys.executable, __file__, str(tmp_path / name), str(kills[attempt])])
-            for name, kills in plans.items()
-            if len(kills) > attempt
-        }
-        for child in children.values():
-            assert child.wait(timeout=120) == -signal.SIGKILL
-    reached = {"first": 17, "second": 32, "twice": 7 + 11}
-    for name, update in reached.items():
-        assert checkpoint.latest(tmp_path / name).name == f"checkpoint-{update:09d}"
-        resumed = train(tmp_path / name, net(seed=9))
+    """Once in the first stage, once in the second."""
+    children = {update: child(tmp_path / str(update), update) for update in (18, 33)}
+    for update, process in children.items():
+        assert process.wait(timeout=120) == -signal.SIGKILL
+        assert checkpoint.latest(tmp_path / str(update)).name == f"checkpoint-{update - 1:09d}"
+        resumed = train(tmp_path / str(update), net(seed=9))
         assert bits(resumed.network) == bits(straight.network)
         assert (resumed.history, resumed.best) == (straight.history, straight.best)
         assert resumed.updates == 40 and resumed.network[0].hard
 
 
-@pytest.fixture
-def halfway(straight, tmp_path):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
     """A run that was stopped after 16 updates."""
+    folder = tmp_path_factory.mktemp("stopped")
     with pytest.raises(Stop):
-        train(tmp_path / "run", Stopping(16))
-    return tmp_path / "run"
+        train(folder, Stopping(16), checkpoint_every=0.0)
+    return folder
+
+
+@pytest.fixture
+def halfway(stopped, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
 
 
 class Stop(Exception):

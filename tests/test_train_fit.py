@@ -3,6 +3,9 @@
 import math
 import random
 import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -18,6 +21,7 @@ from timecell.credit import BPTT, SLTT, TruncatedBPTT
 from timecell.data.containers import Schema, Sequences, Series
 from timecell.errors import InputError, TimecellError
 from timecell.inference import assess
+from timecell.interrupt import noted
 from timecell.recipe import Anneal, Recipe, Stage
 from timecell.system import Run, Splits
 from timecell.tasks import Classify, Forecast
@@ -68,7 +72,11 @@ FAST = Recipe((Stage(lr=1e-2),), batch=40)
 # --- learning ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("credit", "question"), [(BPTT(), ring), (TruncatedBPTT(5), loud)], ids=str)
+@pytest.mark.parametrize(
+    ("credit", "question"),
+    [(BPTT(), ring), (TruncatedBPTT(5), loud)],
+    ids=lambda v: getattr(v, "__name__", type(v).__name__),
+)
 @pytest.mark.parametrize("ragged", [False, True])
 def test_it_learns(credit, question, ragged):
     train, valid, unseen = (question(n, seed, ragged) for seed, n in enumerate((240, 60, 100)))
@@ -243,7 +251,9 @@ def delayed(seed=0):
 
 
 SIGMA = Anneal("sigma", start=3.0, end=0.5, share=0.5)
-TWO_STAGES = Recipe((Stage(share=3, rates={"delay": 30.0}, anneal=(SIGMA,)), Stage(share=1, prepare="harden")), batch=50)
+TWO_STAGES = Recipe(
+    (Stage(share=3, rates={"delay": 30.0}, anneal=(SIGMA,)), Stage(share=1, prepare="harden")), batch=50
+)
 
 
 def test_stages_prepare_anneal_and_choose_among_the_last():
@@ -260,7 +270,12 @@ def test_stages_prepare_anneal_and_choose_among_the_last():
 def test_weights_are_candidates_once_annealed_values_have_settled():
     recipe = Recipe((Stage(anneal=(SIGMA,)),), batch=50)
     trained = fit(delayed(), ring(100), LAST, valid=ring(30, 1), recipe=recipe, run=replace(CPU, updates=8))
-    assert [(row["update"], row["candidate"]) for row in trained.history] == [(2, False), (4, True), (6, True), (8, True)]
+    assert [(row["update"], row["candidate"]) for row in trained.history] == [
+        (2, False),
+        (4, True),
+        (6, True),
+        (8, True),
+    ]
 
 
 def test_delays_stay_in_range_and_have_a_rate_of_their_own():
@@ -416,7 +431,9 @@ class Interrupting(Classify):
 def test_ctrl_c_finishes_the_update_and_loses_nothing(tmp_path, capfd):
     CALLS[:] = [None] * 3  # nobody presses this time
     straight = gru()
-    expected = fit(straight, ring(100), Interrupting("last"), valid=ring(30, 1), recipe=FAST, run=replace(CPU, updates=8))
+    expected = fit(
+        straight, ring(100), Interrupting("last"), valid=ring(30, 1), recipe=FAST, run=replace(CPU, updates=8)
+    )
     CALLS.clear()
     net, run = gru(), replace(CPU, updates=8, folder=tmp_path, resume=True)
     with pytest.raises(KeyboardInterrupt):
@@ -434,3 +451,37 @@ def test_ctrl_c_without_a_folder_says_that_nothing_is_kept(capfd):
     with pytest.raises(KeyboardInterrupt):
         fit(gru(), ring(100), Interrupting("last"), run=replace(CPU, updates=8))
     assert "nothing was kept" in capfd.readouterr().err
+
+
+def test_a_signal_waits_and_then_does_what_it_always_does():
+    code = (
+        "import signal, sys; from timecell.interrupt import noted\n"
+        "with noted() as caught:\n"
+        "    signal.raise_signal(signal.SIGTERM); print(caught, flush=True)\n"
+        "print('not reached')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (-signal.SIGTERM, "[15]\n")
+
+
+def test_a_second_ctrl_c_acts_at_once():
+    with pytest.raises(KeyboardInterrupt), noted():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second one was kept back too")
+
+
+def test_a_program_that_handles_signals_keeps_its_handlers():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with noted() as caught:
+            signal.raise_signal(signal.SIGTERM)
+        assert seen == [signal.SIGTERM] and caught == []
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_training_in_a_thread_leaves_signals_alone():
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fit, gru(), ring(40), LAST, run=replace(CPU, updates=2)).result().updates == 2

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from timecell.config import class_name
 from timecell.errors import DataError, InputError
+from timecell.files import flush
 
 Tensors = Mapping[str, Tensor]
 
@@ -55,9 +56,9 @@ def save(folder: Path, update: int, checkpoint: Checkpoint) -> Path:
     _write_json(unfinished / "state.json", checkpoint.state)
     _write_json(unfinished / "manifest.json", {path.name: _hash(path) for path in sorted(unfinished.iterdir())})
     for path in [*unfinished.iterdir(), unfinished]:
-        _flush(path)
+        flush(path)
     os.replace(unfinished, final)
-    _flush(folder)
+    flush(folder)
     for path in _all(folder):
         if path != final:
             shutil.rmtree(path)
@@ -134,6 +135,21 @@ def machine() -> dict[str, Any]:
     return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
 
+def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
+    """The moments of an optimiser as "number of the parameter.name"; its rates are the recipe's."""
+    moments = optimizer.state_dict()["state"]
+    return {f"{number}.{name}": t for number, of_one in moments.items() for name, t in of_one.items()}
+
+
+def load_optimizer(optimizer: Any, tensors: Tensors) -> None:
+    """Give a new optimiser of the same parameters the moments that `optimizer_tensors` returned."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        moments.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
 # --- random states ------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +180,25 @@ def set_random_states(tensors: Tensors, rest: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def unchanged() -> Iterator[None]:
+    """Whatever is drawn inside, afterwards the states are what they were before.
+
+    Example:
+        >>> torch.manual_seed(0).initial_seed()
+        0
+        >>> with unchanged():
+        ...     a = torch.rand(1)
+        >>> bool(a == torch.rand(1))
+        True
+    """
+    before = random_states()
+    try:
+        yield
+    finally:
+        set_random_states(*before)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch, numpy and Python inside; afterwards their states are what they were before.
 
@@ -175,14 +210,11 @@ def seeded(seed: int) -> Iterator[None]:
         >>> bool(a == b)
         True
     """
-    before = random_states()
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-    try:
+    with unchanged():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
         yield
-    finally:
-        set_random_states(*before)
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -195,14 +227,6 @@ def _all(folder: Path) -> list[Path]:
 def _own(tensor: Tensor) -> Tensor:
     """A copy of its own: safetensors refuses tensors that share memory (tied weights)."""
     return tensor.detach().cpu().contiguous().clone()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    unfinished = path.with_name(f".{path.name}-unfinished-{os.getpid()}")
-    unfinished.write_bytes(content)
-    _flush(unfinished)
-    os.replace(unfinished, path)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -221,15 +245,6 @@ def _read_json(path: Path) -> Any:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Force a file or a folder's list of names to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_setting(name: str, value: Any) -> bool:

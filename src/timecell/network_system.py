@@ -18,14 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from timecell import __version__
+from timecell._version import __version__
 from timecell.card import Card
-from timecell.checkpoint import seeded, write_whole
+from timecell.checkpoint import seeded
 from timecell.config import from_dict, to_dict
 from timecell.credit import BPTT, Credit
 from timecell.data.containers import Data, Schema
 from timecell.data.scaling import Standardise
 from timecell.errors import DataError, InputError
+from timecell.files import write_whole
 from timecell.inference import predict
 from timecell.lens import synaptic_operations
 from timecell.recipe import Recipe

@@ -108,7 +108,8 @@ class Stage:
     Attributes:
         share: how much of the updates it takes, relative to the other stages.
         lr: highest learning rate of the weights.
-        rates: role of a parameter -> its learning rate as a multiple of `lr` (roles that are absent: 1).
+        rates: role of a parameter -> its learning rate as a multiple of `lr`; 1 for a role that is absent. Unless told
+            otherwise delays have 30: they are counted in steps, and 0.003 of a step an update would leave them in place.
         weight_decay: decoupled decay per unit of learning rate; delays and neuron constants have none.
         schedule: course of the learning rate: "cosine", "constant" or "onecycle".
         clip: largest norm of the whole gradient; None = no limit.
@@ -118,7 +119,7 @@ class Stage:
 
     share: float = 1.0
     lr: float = 3e-3
-    rates: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=lambda: {"delay": 30.0})
     weight_decay: float = 0.0
     schedule: str = "cosine"
     clip: float | None = 1.0

@@ -24,7 +24,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from timecell import checkpoint
-from timecell.checkpoint import Checkpoint, seeded
+from timecell.checkpoint import Checkpoint, seeded, unchanged
 from timecell.config import to_dict
 from timecell.credit import BPTT, Credit
 from timecell.credit.rule import require_sliceable
@@ -279,7 +279,8 @@ class _Training:
         at.losses = []
         at.history.append(row)
         if self.valid is not None:
-            loss, scores = assess(self.net, self.valid, self.task, 4 * recipe.batch)
+            with unchanged():  # how often one looks, and what a metric draws or imports, must not change the training
+                loss, scores = assess(self.net, self.valid, self.task, 4 * recipe.batch)
             row |= {"valid_loss": loss, "valid_score": scores.value, "metric": scores.primary}
             if candidate and (at.best is None or _rank(row, scores) > _rank(at.best, scores)):
                 at.best, at.stale = row, 0
@@ -309,10 +310,9 @@ class _Training:
             return
         self.at.seconds = self.seconds
         random_tensors, random_rest = checkpoint.random_states()
-        moments = self.optimizer.state_dict()["state"] if self.optimizer else {}
         tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.net.state_dict(),
-            "optimizer": {f"{i}.{name}": t for i, of_one in moments.items() for name, t in of_one.items()},
+            "optimizer": checkpoint.optimizer_tensors(self.optimizer) if self.optimizer else {},
             "random": random_tensors,
         }
         if self.best_weights is not None:
@@ -351,20 +351,14 @@ class _Training:
     def _load_rest(self, found: Checkpoint) -> None:
         if self.at.stage >= 0:
             self._make_optimizer()
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in found.tensors["optimizer"].items():
-                number, _, name = key.partition(".")
-                moments.setdefault(int(number), {})[name] = tensor
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            checkpoint.load_optimizer(self.optimizer, found.tensors["optimizer"])
         checkpoint.set_random_states(found.tensors["random"], found.state["random"])
 
     def _say_how_to_resume(self) -> None:
-        kept, lost = (
-            f"Run(folder={str(self.folder)!r}, resume=True) goes on from here",
-            "nothing was kept, for want of run.folder",
-        )
-        print(f"Stopped after update {self.at.update}: {kept if self.folder else lost}.", file=sys.stderr)
+        how = f"Run(folder={str(self.folder)!r}, resume=True) goes on from here"
+        if self.folder is None:
+            how = "nothing was kept, for want of run.folder"
+        print(f"Stopped after update {self.at.update}: {how}.", file=sys.stderr)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

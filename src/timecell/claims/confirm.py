@@ -143,7 +143,7 @@ class _Runner:
         workers = self.jobs or joblib.cpu_count()
         pool = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1, pre_dispatch=workers)
         in_time = (joblib.delayed(self.claim)(t) for t in trials if time.monotonic() < self.deadline)
-        for trial, arms in zip(trials, pool(in_time)):
+        for arms, trial in zip(pool(in_time), trials):
             scores = ", ".join(f"{arm} {m.value:.4g}" for arm, m in arms.items())
             self.say(f"{self.claim.name}{', control' if trial.control else ''}, seed {trial.seed}: {scores}")
             yield arms

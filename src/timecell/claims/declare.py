@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -105,7 +104,9 @@ class Claim:
         Raises:
             InputError: an arm that the statement names is missing, or arms were scored on different test data.
         """
-        with _one_thread():
+        from timecell.fuse.pool import one_thread  # torch is imported only to measure
+
+        with one_thread():
             arms = dict(self.measure(trial))
         for arm in self.shows.arms:
             if arm not in arms:
@@ -154,15 +155,3 @@ def load_claims(slug: str, root: Path = SYSTEMS) -> dict[str, Claim]:
     """
     found = vars(load_module(slug, root)).values()
     return {thing.name: thing for thing in found if isinstance(thing, Claim)}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -50,7 +50,6 @@ class Compare(Reading):
     def run(self) -> Answer:
         """The ranking, and where the report is."""
         from timecell.compare import Settings, compare
-        from timecell.data import describe
         from timecell.report import print_comparison, write_html
 
         data, task = self.load()
@@ -60,7 +59,7 @@ class Compare(Reading):
         )
         comparison = compare(data, task, chosen(self.only, self.root or catalog.SYSTEMS), settings)
         report = out / "report.html"
-        write_html(report, comparison, data, task, source=self.file.name, notes=[describe(data)])
+        write_html(report, comparison, data, task, source=self.file.name)
 
         def show(console: Console) -> None:
             print_comparison(comparison, console)

@@ -62,8 +62,8 @@ class Train(Reading):
 
     def run(self) -> Answer:
         """The test score, and where the model is."""
-        from timecell.checkpoint import write_whole
         from timecell.config import to_dict
+        from timecell.files import write_whole
         from timecell.system import Run
 
         data, task = self.load()
@@ -83,7 +83,8 @@ class Train(Reading):
         scores = task.score(fitted.predict(splits.test), splits.test)
         test = {"samples": len(splits.test), "metric": scores.primary, "metrics": dict(scores.metrics)}
         fitted.save(self.out)
-        asked = {"read": self.options(), "task": to_dict(task), "schema": to_dict(splits.train.schema), "test": test}
+        read = self.options() | {"kind": data.schema.kind}
+        asked = {"read": read, "task": to_dict(task), "schema": to_dict(splits.train.schema), "test": test}
         write_whole(self.out / ASKED, json.dumps(asked, indent=1).encode())
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.metrics.items())
         return Answer(
@@ -115,9 +116,9 @@ class Predict(Command):
 
     def run(self) -> Answer:
         """One row a sequence, or one row a step ahead."""
-        from timecell.checkpoint import write_whole
         from timecell.config import from_dict
         from timecell.data import Series, describe
+        from timecell.files import write_whole
 
         asked = read_asked(self.folder)
         schema, task = from_dict(asked["schema"]), from_dict(asked["task"])

@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from timecell import catalog
-from timecell.claims import Claim, Measured, Terms, calibrate, ledger, load_claims, quick, read_terms, verify
+from timecell.claims import Claim, Evidence, Measured, Terms, calibrate, ledger, load_claims, quick, read_terms, verify
 from timecell.claims.ledger import Record
 from timecell.claims.terms import tables
 from timecell.cli.command import Answer, Command, Folder, Slug, lines, say
-from timecell.cli.evidence import coloured, evidence_told, outcome_told
+from timecell.cli.evidence import coloured, evidence_told, measured, outcome_told
 from timecell.errors import InputError, unknown_name
 
 LedgerFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
@@ -205,12 +205,20 @@ class Calibrate(_Measuring):
         document: dict[str, Any] = {}
         shown: list[RenderableType] = []
         for claim, file in self.claims(self.slug, self.claim):
-            measured, control = calibrate(claim, self.seeds, self.jobs, say)
-            parts = {"measured": measured, "control": control}
-            document[claim.name] = {name: ledger.evidence_to_json(evidence) for name, evidence in parts.items()}
-            shown += [claim_told(claim, None), *[evidence_told(name, evidence) for name, evidence in parts.items()]]
-            shown += [f"  margins to set in {file}: {', '.join(claim.margins)}", ""]
+            shown.append(claim_told(claim, None))
+            document[claim.name] = {}
+            for name, evidence in zip(("measured", "negative control"), calibrate(claim, self.seeds, self.jobs, say)):
+                document[claim.name][name] = unjudged(evidence)
+                shown.append(evidence_told(name, evidence, measured))
+            shown.append(f"  margins to set in {file}: {', '.join(claim.margins)}\n")
         return Answer(document, lines(*shown))
+
+
+def unjudged(evidence: Evidence) -> dict[str, Any]:
+    """What was measured, as JSON values, without a verdict: there are no margins yet."""
+    findings = evidence.judgement.findings if evidence.judgement else ()
+    contrasts = {f.contrast: {"mean": f.mean, "low": f.low, "high": f.high} for f in findings}
+    return {"trials": ledger.evidence_to_json(evidence)["trials"], "contrasts": contrasts}
 
 
 def at_most(terms: Terms, seeds: int) -> Terms:

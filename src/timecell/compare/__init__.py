@@ -22,7 +22,6 @@ import joblib
 import numpy as np
 from jaxtyping import Int
 
-from timecell.checkpoint import write_whole
 from timecell.compare.jobs import Broken, Job, Outcome, Round, Scored, run_all, workers
 from timecell.compare.plan import admit, chosen, hyperparameters, refits, with_baselines
 from timecell.compare.progress import Board
@@ -31,6 +30,7 @@ from timecell.compare.settings import Settings
 from timecell.compare.store import Store
 from timecell.data.containers import Data, Sequences, Series, Windows
 from timecell.errors import TimecellError
+from timecell.files import write_whole
 from timecell.system import Splits, System, Task
 
 __all__ = ["Behind", "Comparison", "Failed", "Rejected", "Row", "Settings", "Trial", "compare"]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Any
 
 import joblib
 import numpy as np
-import torch
 
 from timecell.compare.results import plain
 from timecell.compare.settings import Settings
 from timecell.compare.store import Store, key
 from timecell.data.containers import Data
 from timecell.errors import TimecellError
+from timecell.fuse.pool import one_thread
 from timecell.system import Run, System, Task
 
 KEPT_BYTES = 8_000_000  # of one test prediction, for a report's figures; a longer one is thinned evenly
@@ -193,17 +192,6 @@ def run_all(
 
 def _run(at: tuple[str, int], shared: Round, job: Job, folder: Path | None) -> tuple[tuple[str, int], Scored | Broken]:
     return at, shared.run(job, folder)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread, so that the same job gives the same numbers however many run at a time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def thinned(arrays: Mapping[str, np.ndarray], items: int) -> dict[str, np.ndarray]:

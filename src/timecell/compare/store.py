@@ -24,9 +24,9 @@ from typing import Any
 import joblib
 import numpy as np
 
-from timecell.checkpoint import write_whole
 from timecell.data.containers import fingerprint
 from timecell.errors import InputError
+from timecell.files import write_whole
 
 
 @dataclass(frozen=True)

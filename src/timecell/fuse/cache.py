@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from timecell.files import write_whole
+
 _lock = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
 
@@ -61,10 +63,7 @@ def load(source: str) -> ModuleType:
         if path.stem in _loaded:
             return _loaded[path.stem]
         if not path.exists():
-            handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-            with os.fdopen(handle, "w") as f:
-                f.write(source)
-            os.replace(name, path)
+            write_whole(path, source.encode())
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

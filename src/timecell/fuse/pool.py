@@ -8,8 +8,9 @@ would not survive forked data loaders or several calling threads).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -52,3 +53,14 @@ def _threads(n: int) -> ThreadPoolExecutor:
     if _pool is None or _size < n:
         _pool, _size = ThreadPoolExecutor(n, thread_name_prefix="timecell"), n
     return _pool
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch and our kernels on one thread, so that the same work gives the same numbers however much runs beside it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

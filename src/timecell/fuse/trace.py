@@ -14,6 +14,7 @@ import inspect
 import linecache
 import sys
 from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,12 +84,17 @@ def _graph(step: Step, function: Callable[..., Any], names: tuple[str, ...], dty
 
     generator = torch.Generator().manual_seed(0)
     examples = [torch.rand(SHAPE, generator=generator, dtype=dtype) for _ in names]
-    try:
+
+    def traced() -> fx.GraphModule:
         raw = make_fx(function)(*examples)
-        graph_module = make_fx(
-            torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations"),
-            decomposition_table={**core_aten_decompositions(), **get_decompositions(ALSO_DECOMPOSED)},  # type: ignore[dict-item]
-        )(*examples)
+        pure = torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations")
+        return make_fx(pure, decomposition_table=table)(*examples)
+
+    table = {**core_aten_decompositions(), **get_decompositions(ALSO_DECOMPOSED)}  # type: ignore[dict-item]
+    try:
+        # in a thread of its own: the caller's modes, hooks and transforms are about the run, not about the trace
+        with ThreadPoolExecutor(1) as thread:
+            graph_module = thread.submit(traced).result()
     except TimecellError:
         raise
     except Exception as error:  # torch's own message is about its internals; say what the user wrote instead

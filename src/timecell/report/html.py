@@ -11,11 +11,11 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from timecell.checkpoint import write_whole
 from timecell.compare import Comparison, Row
 from timecell.data.containers import Data, Sequences, Series, Windows
 from timecell.data.readers import describe
 from timecell.errors import InputError
+from timecell.files import write_whole
 from timecell.report import data_figures, error_figures, figures, look, words
 from timecell.report.elements import captioned, facts, grid, items, legend, paragraph, plot, section, table, titled
 from timecell.system import Splits, Task

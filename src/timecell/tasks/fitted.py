@@ -8,8 +8,6 @@ README.md            what it is, for a reader
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from timecell.errors import DataError, unknown_name
+from timecell.files import write_whole
 from timecell.system import Card
 
 MALFORMED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
@@ -47,9 +46,9 @@ class FittedArrays:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self._arrays()}
         config = {"model": type(self).__name__, **values, "card": vars(self.card)}
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "README.md", _readme(self.card).encode())
-        _write(folder / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in self._arrays().items()}))
-        _write(folder / "config.json", json.dumps(config, indent=1).encode())
+        write_whole(folder / "README.md", _readme(self.card).encode())
+        write_whole(folder / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in self._arrays().items()}))
+        write_whole(folder / "config.json", json.dumps(config, indent=1).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -94,14 +93,3 @@ def _readme(card: Card) -> str:
         f"# {card.title}\n\n{card.summary}\n\n`config.json` holds names and settings, `model.safetensors` the arrays."
         f" Load both with `timecell.tasks.FittedArrays.load(folder)`.\n"
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
