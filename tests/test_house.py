@@ -16,7 +16,7 @@ ROOT = Path(timecell.__file__).parent
 HOUSE = [
     *("_version", "errors", "files"),
     *("fuse",),
-    *("state", "cell", "combine"),
+    *("state", "parameters", "cell", "combine"),
     *("card", "data"),
     *("layers", "synapses", "neurons", "losses", "testing"),
     *("rhythm", "memory", "networks"),
@@ -101,3 +101,9 @@ def test_examples_in_docstrings_run(name):
         importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     )
     assert failures == 0
+
+
+def test_no_module_hides_a_public_name():
+    """Importing ``timecell.x`` sets the attribute x of the package: it must not be a function or class of that name."""
+    modules = {name.split(".")[1] for name in MODULES}
+    assert not modules & (set(timecell.__all__) - set(timecell._HOME["timecell"]))

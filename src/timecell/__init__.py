@@ -19,11 +19,12 @@ from timecell._version import __version__
 
 if TYPE_CHECKING:
     from timecell import credit, data, fuse, state, tasks, testing
-    from timecell.cell import Cell, Neuron, option, param, parameter_groups, record
+    from timecell.cell import Cell, Neuron, parameter_groups, record
     from timecell.combine import Parallel, Recurrent, Residual, Sequential
     from timecell.data import Batch, Schema, Sequences, Series, Windows, load
     from timecell.memory import GRU
     from timecell.neurons import LIF, AdaptiveLIF, LeakyIntegrator, spike
+    from timecell.parameters import option, param
     from timecell.recipe import Anneal, Recipe, Stage
     from timecell.state import State
     from timecell.synapses import Delayed
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
     from timecell.train import evaluate, fit, predict
 
 _HOME = {
-    "timecell.cell": ("Cell", "Neuron", "option", "param", "parameter_groups", "record"),
+    "timecell.cell": ("Cell", "Neuron", "parameter_groups", "record"),
     "timecell.combine": ("Parallel", "Recurrent", "Residual", "Sequential"),
     "timecell.data": ("Batch", "Schema", "Sequences", "Series", "Windows", "load"),
     "timecell.memory": ("GRU",),
+    "timecell.parameters": ("option", "param"),
     "timecell.neurons": ("AdaptiveLIF", "LIF", "LeakyIntegrator", "spike"),
     "timecell.recipe": ("Anneal", "Recipe", "Stage"),
     "timecell.state": ("State",),

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from timecell.cell import Neuron, option, param
+from timecell.cell import Neuron
 from timecell.neurons.lif import integrate
+from timecell.parameters import option, param
 from timecell.state import State
 
 

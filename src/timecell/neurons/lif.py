@@ -19,8 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
-from timecell.cell import Neuron, option, param
+from timecell.cell import Neuron
 from timecell.neurons.surrogate import ATan, spike
+from timecell.parameters import option, param
 from timecell.state import State
 
 
