@@ -47,6 +47,10 @@ class Run:
     progress: bool = False
     checkpoint_every: float = 30.0
 
+    def __post_init__(self) -> None:
+        if isinstance(self.folder, str):  # a path written as text is a path
+            object.__setattr__(self, "folder", Path(self.folder))
+
 
 @dataclass(frozen=True)
 class Scores:
