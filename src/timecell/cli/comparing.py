@@ -84,7 +84,7 @@ class Demo(Command):
 
     def run(self) -> Answer:
         """`timecell compare spoken-digits` with a small budget."""
-        return Compare(file=Path("spoken-digits"), seeds=2, trials=2, updates=200, seconds=30, out=self.out).run()
+        return Compare(file=Path("spoken-digits"), seeds=3, trials=3, updates=300, seconds=60, out=self.out).run()
 
 
 def chosen(slugs: tuple[str, ...], root: Path) -> list[System]:
