@@ -1,5 +1,6 @@
 # make demo   trains, compares and reports on real data that ships with timecell
-# make test   the fast tests (a few minutes)
+# make test   the tests (a few minutes)
+# make full   the same with ten times as many examples of every property
 # Both share .venv and install what they need the first time; see tools/venv.sh for PYTHON= and TORCH=.
 
 BIN := .venv/bin
@@ -12,7 +13,7 @@ demo:
 
 test:
 	@tools/venv.sh dev
-	$(BIN)/python -m pytest -n 2 -m "not full"
+	$(BIN)/python -m pytest -n 2
 
 full:
 	@tools/venv.sh dev

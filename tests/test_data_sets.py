@@ -117,3 +117,18 @@ def test_poisson_has_its_rates_and_no_time_course():
 def test_generators_check_their_arguments(call, word):
     with pytest.raises(InputError, match=word):
         call()
+
+
+@pytest.mark.parametrize(
+    ("samples", "target", "named"),
+    [
+        ([np.ones((3, 1)), np.ones((0, 1))], [0, 1], "samples[1]"),
+        ([np.ones((3, 1))] * 2, ["yes", "no"], "class indices"),
+        ([np.ones((3, 1))] * 2, [-1, 0], "class indices"),
+        ([np.ones((3, 1))] * 2, [0], "1 labels"),
+    ],
+)
+def test_samples_without_steps_and_labels_that_are_no_indices_are_refused(samples, target, named):
+    with pytest.raises(InputError) as error:
+        Sequences.of(samples, target)
+    assert named in str(error.value)

@@ -333,7 +333,7 @@ class _Training:
         if not self.run.resume:
             raise InputError(
                 "run.folder", found=f"{path.name} in {self.folder}", expected="a folder without a checkpoint",
-                remedy="pass resume=True to go on from it, or another folder to start anew",
+                remedy="pass resume=True (--resume) to go on from it, or another folder to start anew",
             )  # fmt: skip
         found = checkpoint.load(path)
         checkpoint.require_same(self.config, found.state["config"], "run.resume")

@@ -68,7 +68,7 @@ class Arrays:
                 names = ", ".join(sorted(filter(None, known)))
                 raise DataError(
                     self.source(name), found="an array of an unknown name", expected=f"one of {names}",
-                    remedy=f"rename it, or leave it out with ignore=[{name!r}]",
+                    remedy=f"rename it, or leave it out with ignore=[{name!r}] (--ignore {name})",
                 )  # fmt: skip
 
     def get(self, name: str, kinds: str, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -156,7 +156,17 @@ class Sequences:
                 )
         lengths = np.array([len(s) for s in samples])
         values = np.concatenate(list(samples))
-        y = None if target is None else np.asarray(target, dtype=np.int64)
+        if lengths.min() == 0:
+            raise InputError(
+                f"samples[{lengths.argmin()}]", found="no steps", expected="at least one", remedy="leave it out"
+            )
+        y = None if target is None else np.asarray(target)
+        if y is not None and (y.dtype.kind not in "iub" or (y.size and y.min() < 0)):
+            raise InputError(
+                "target", found=f"{y.dtype} labels such as {y.flat[0]!r}", expected="class indices 0, 1, ...",
+                remedy="number the classes and pass their names as classes=(...)",
+            )  # fmt: skip
+        y = None if y is None else y.astype(np.int64)
         if y is not None and len(y) != len(lengths):
             raise InputError(
                 "target", found=f"{len(y)} labels", expected=f"{len(lengths)}, one a sample", remedy="match the two"

@@ -29,7 +29,7 @@ def series(table: Table, *, time: str | None = None, period: int | None = None) 
         name = names[int(np.argmax(empty))]
         raise DataError(
             table.source(name), found="no value in any row", expected="numbers",
-            remedy=f"leave the column out with ignore=[{name!r}]",
+            remedy=f"leave the column out with ignore=[{name!r}] (--ignore {name})",
         )  # fmt: skip
     if "time" not in roles:
         return Series(values, Schema("series", tuple(names), lengths=(len(table),) * 2, period=period))
@@ -75,7 +75,7 @@ def _wide(table: Table, roles: Mapping[str, str]) -> Sequences:
         raise DataError(
             table.source(roles["time"]), found="a time column, but no column that says which rows are one sequence",
             expected="an id column, or one row a sequence without times",
-            remedy=f"name the column with id=, or leave this one out with ignore=[{roles['time']!r}]",
+            remedy=f"name the column with id=, or leave this one out with ignore=[{roles['time']!r}] (--ignore {roles['time']})",
         )  # fmt: skip
     names = table.channels(roles)
     channels, steps = _numbered(names) or (("x",), [names])
@@ -153,7 +153,7 @@ def _rate(table: Table, name: str, offsets: Int[np.ndarray, "N+1"]) -> float | N
         raise DataError(
             f"{table.source(name)}, {table.row(before[i] + 1)}", found=f"{gap[i]:g} s after {table.row(before[i])}",
             expected=f"even steps of {base:g} s",
-            remedy=f"resample the sequence, or count rows as steps with ignore=[{name!r}]",
+            remedy=f"resample the sequence, or count rows as steps with ignore=[{name!r}] (--ignore {name})",
         )  # fmt: skip
     return 1 / base
 

@@ -90,7 +90,7 @@ class Table:
         i = _first_text([str(cell) for cell in column])
         raise DataError(
             f"{self.source(name)}, {self.row(i)}", found=repr(str(column[i])), expected="a number",
-            remedy=f"correct the cell, leave the column out with ignore=[{name!r}], "
+            remedy=f"correct the cell, leave the column out with ignore=[{name!r}] (--ignore {name}), "
             "or say what it is with target=, id=, group= or time=",
         )  # fmt: skip
 
@@ -113,7 +113,7 @@ class Table:
             raise DataError(
                 f"{self.source(name)}, {self.row(i)}", found=repr(str(column[i])),
                 expected="a number of seconds, or a date like 2024-01-31 or 2024-01-31T12:30:00",
-                remedy=f"rewrite the dates so, or count rows as steps with ignore=[{name!r}]",
+                remedy=f"rewrite the dates so, or count rows as steps with ignore=[{name!r}] (--ignore {name})",
             )  # fmt: skip
         return time, column.dtype.kind != "f"
 
