@@ -9,8 +9,8 @@ Membrane v, input x, threshold theta, time constant tau in steps (discretisation
     reset="hard":    v_t = u_t (1 - s_t)
     reset="none":    v_t = u_t
 
-Sources: Gerstner & Kistler (2002), eq. 4.3, for the unit; Fang et al. (2021) for the learnt time constant; Bellec et
-al. (2018), eq. 3-6, for the adaptive threshold.
+Sources: Gerstner & Kistler, Spiking Neuron Models (2002), for the unit; Fang et al. (2021) for the learnt time
+constant; Bellec et al. (2018) for the adaptive threshold.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 A delay has no gradient where it can only take whole values, so training blurs each synapse over lags k with a kernel
 of width sigma around its real-valued delay, normalised to sum to w (dilated convolution with learnable spacings:
-Khalfaoui-Hassani et al., 2021; Gaussian, for delays: Hammouamri et al., 2023, eq. 4-6):
+Khalfaoui-Hassani et al., 2021; Gaussian, for delays: Hammouamri et al., 2023):
 
     kernel="gaussian":   g[k] ~ exp(-((k - d) / sigma)^2 / 2)
     kernel="triangle":   g[k] ~ max(0, 1 + sigma - |k - d|)        (sigma = 0: linear interpolation)

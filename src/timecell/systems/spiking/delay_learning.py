@@ -15,7 +15,7 @@ with a single spike a channel the second stage is needed, because the net was tu
 one with whole-step delays, as a chip would have them.
 
 Source: Hammouamri, Khalfaoui-Hassani & Masquelier, "Learning delays in spiking neural networks using dilated
-convolutions with learnable spacings" (2023), arXiv:2306.17670; section 3 and table 1.
+convolutions with learnable spacings" (2023), arXiv:2306.17670.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ TAUS = (1.005, 10.0)  # every arm may choose its memory, on validation data: a l
 
 @claim(
     "learned delays > fixed random delays > no delays, at an equal number of weights",
-    source="Table 1 and figure 3 (there on spoken digits, here on spike patterns with uninformative counts)",
+    source="the paper's comparison of learned, fixed and no delays; there on spoken digits, here on spike patterns",
     control="training and validation labels shuffled: every arm at chance",
     shows=Ordering("learned", "frozen", "none"),
     control_shows=AtChance(0.1),
