@@ -16,6 +16,7 @@ from timecell.claims import (
     AtChance,
     Evidence,
     Flat,
+    Journal,
     Matches,
     Measured,
     NonInferior,
@@ -31,6 +32,8 @@ from timecell.claims import (
     read_terms,
     verify,
 )
+from timecell.claims.journal import code_hash
+from timecell.claims.packing import pack, unpack
 from timecell.claims.verdicts import ERROR, interval, judge, worst
 from timecell.errors import DataError, InputError
 
@@ -287,6 +290,69 @@ def test_arms_that_are_missing_or_not_paired_are_refused():
         quick(measuring(lambda t: {"new": Measured(1, data="a"), "old": Measured(0, data="b")}))
 
 
+# --- a verification that is killed ------------------------------------------------------------------------------------
+
+
+MEASURED: list = []
+
+
+def breaks_at(seed):
+    @claim("new > old", source="Table 1", control="coin", shows=Ordering("new", "old"), control_shows=AtChance(0.5))
+    def clear(trial):
+        MEASURED.append((trial.seed, trial.control))
+        if (trial.seed, trial.control) == seed:
+            raise KeyboardInterrupt
+        rng = np.random.default_rng(trial.seed)
+        return {arm: correct(rng, 0.5 if trial.control else a) for arm, a in (("new", 0.9), ("old", 0.7))}
+
+    return clear
+
+
+@pytest.mark.parametrize("at", [(101, False), (102, True)])
+def test_finished_seeds_are_not_lost(tmp_path, at):
+    MEASURED.clear()
+    path = tmp_path / "unfinished" / "a.jsonl"
+    whole = verify(breaks_at(None), TERMS)
+    every = list(MEASURED)
+    MEASURED.clear()
+    with pytest.raises(KeyboardInterrupt):
+        verify(breaks_at(at), TERMS, journal=Journal(path, "code"))
+    first = list(MEASURED)
+    MEASURED.clear()
+    said = []
+    journal = Journal(path, "code")
+    assert journal.seconds > 0
+    again = verify(breaks_at(None), TERMS, say=said.append, journal=journal)
+    assert first[:-1] + MEASURED == every and sum("measured before" in line for line in said) == len(first) - 1
+    assert again.shown.judgement == whole.shown.judgement and again.control.judgement == whole.control.judgement
+    assert again.seconds >= journal.seconds
+    journal.close()
+    assert not path.exists() and Journal(path, "code").get(Trial(100)) is None
+
+
+def test_a_journal_of_other_code_or_cut_off_is_not_used(tmp_path):
+    path, arms = tmp_path / "a.jsonl", {"new": Measured(1.0, np.ones(3), data="d")}
+    Journal(path, "old").add(Trial(100), arms, 1.0)
+    journal = Journal(path, "new")
+    assert journal.get(Trial(100)) is None and journal.seconds == 0
+    journal.add(Trial(100, control=True), arms, 2.0)
+    path.write_bytes(path.read_bytes()[:-30])
+    cut = Journal(path, "new")
+    assert cut.get(Trial(100, control=True)) is None
+    cut.add(Trial(101), arms, 3.0)
+    found = Journal(path, "new")
+    assert found.get(Trial(101))["new"].items.tolist() == [1, 1, 1] and found.get(Trial(101, control=True)) is None
+
+
+def test_any_change_of_the_code_counts(tmp_path):
+    module = tmp_path / "mine.py"
+    module.write_text("a = 1")
+    before = code_hash(module)
+    assert code_hash(module) == before
+    module.write_text("a = 2")
+    assert code_hash(module) != before
+
+
 # --- terms ------------------------------------------------------------------------------------------------------------
 
 TABLE = """
@@ -361,7 +427,7 @@ def test_every_interval_can_be_computed_again(tmp_path, record):
 @given(arrays(np.float32, st.integers(0, 50), elements=st.floats(width=32)) | arrays(np.bool_, st.integers(0, 50)))
 def test_items_survive_packing(items):
     items = items.astype(np.float32)
-    np.testing.assert_array_equal(ledger.unpack(ledger.pack(items)), items)
+    np.testing.assert_array_equal(unpack(pack(items)), items)
 
 
 def test_a_line_that_was_cut_off_is_reported_and_does_no_harm(tmp_path, record):

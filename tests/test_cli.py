@@ -361,6 +361,23 @@ def test_train_then_predict_classes(call, sequences, tmp_path):
     assert "... 30 more" in call("predict", tmp_path / "model", sequences)[1]
 
 
+def test_a_file_with_fewer_classes_or_an_unknown_one(call, sequences, tmp_path):
+    call("train", sequences, "--target", "kind", "--system", "summary-logistic", "--out", tmp_path / "model")
+    head, *rows = sequences.read_text().splitlines()
+    fewer, unknown = tmp_path / "fewer.csv", tmp_path / "unknown.csv"
+    rising = [row for row in rows if row.startswith("rises,")]
+    fewer.write_text("\n".join([head, *rising]))
+    said = call("predict", tmp_path / "model", fewer)[1]
+    assert "By the labels in the file: accuracy" in said and "p(falls)" in said
+    answers = json.loads(call("predict", tmp_path / "model", fewer, "--json")[1])
+    right = sum(a["class"] == "rises" for a in answers) / len(answers)
+    assert f"accuracy {right:.4g}" in said and right > 0.5
+    unknown.write_text("\n".join([head, *rising, rising[0].replace("rises", "wobbles")]))
+    status, _, err = call("predict", tmp_path / "model", unknown)
+    assert status == 2
+    assert "the label 'wobbles', expected one of falls, rises, as in training" in " ".join(err.split())
+
+
 def test_train_then_forecast_beyond_the_end(call, series, tmp_path):
     how = (
         "--target",

@@ -172,7 +172,7 @@ def test_a_task_that_needs_all_steps_is_refused_with_both_names(net):
 
 def test_a_net_that_needs_the_future_is_refused(net):
     net.out.causal = False
-    with pytest.raises(InputError, match=r"SLTT\(steps=4\)[^$]*out \(Linear\) is not causal"):
+    with pytest.raises(InputError, match=r"SLTT\(steps=4, k=None\)[^$]*out \(Linear\) is not causal"):
         require_sliceable(SLTT(4), net, Classify("last"), longest=12)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timecell.data import delta, direct, filterbank_spikes, latency, rate
+from timecell.data import delta, direct, filterbank_spikes, latency, level_crossing, log_latency, population, rate
 from timecell.errors import InputError
 
 values = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=8)
@@ -64,6 +64,48 @@ def test_delta_handles_batches_and_channels_apart():
     assert torch.equal(code[1, :, [1, 3]], delta(x[1, :, 1:], 0.5))
 
 
+@given(walks, st.floats(0.1, 50))
+def test_level_crossings_tell_between_which_levels_the_signal_is(walk, spacing):
+    x = torch.tensor(walk, dtype=torch.float64)[:, None]
+    levels = spacing * torch.arange(-1002, 1003, dtype=torch.float64)
+    code = level_crossing(x, levels)
+    on, off = code.chunk(2, dim=-1)
+    assert (code >= 0).all() and (on * off == 0).all() and not code[0].any()
+    at = ((levels <= x[0]).sum() + (on - off).cumsum(0) - 1).long()
+    assert (levels[at] <= x).all() and (x < levels[at + 1]).all()
+    assert ((x - levels[at]) < spacing * (1 + 1e-9)).all()
+
+
+def test_level_crossing_handles_batches_uneven_levels_and_touches():
+    x = torch.tensor([[[0.0, 5.0], [1.0, 0.0]], [[9.0, 1.0], [0.9, 1.0]]])
+    code = level_crossing(x, torch.tensor([1.0, 4.0]))
+    assert code.tolist() == [[[0, 0, 0, 0], [1, 0, 0, 2]], [[0, 0, 0, 0], [0, 0, 2, 0]]]
+
+
+@given(values, st.integers(1, 40), st.floats(0.5, 20), st.floats(0.001, 0.3))
+def test_log_latency_is_the_first_passage_of_a_leaky_integrator(x, steps, tau, threshold):
+    x = torch.tensor([x], dtype=torch.float64)
+    spikes = log_latency(x, steps, tau=tau, threshold=threshold)
+    count = spikes.sum(1)
+    assert set(spikes.unique().tolist()) <= {0.0, 1.0} and (count <= 1).all() and not count[x <= threshold].any()
+    step = spikes.argmax(1)
+    membrane = lambda t: x * (1 - torch.exp(-t.clamp(min=0) / tau))  # noqa: E731
+    fired = count > 0
+    assert (membrane(step + 0.5) >= threshold - 1e-9)[fired].all()
+    assert ((membrane(step - 0.5) <= threshold + 1e-9) | (step == 0))[fired].all()
+    late = (x > threshold) & ~fired
+    assert (membrane(torch.full_like(x, steps - 0.5)) <= threshold + 1e-9)[late].all()
+
+
+def test_population_responses_peak_at_the_nearest_unit():
+    x = torch.linspace(0, 1, 21)[:, None]
+    code = population(x, 5)
+    assert code.shape == (21, 5) and code.min() >= 0 and code.max() == 1
+    assert code.argmax(1)[::5].tolist() == [0, 1, 2, 3, 4]
+    two = population(torch.tensor([[0.1, 0.9]]), 4)
+    assert torch.allclose(two[0, :4], two[0, 4:].flip(0))
+
+
 def test_the_ear_hears_pitch_onset_and_silence():
     low, high = (filterbank_spikes(tone(f), 8000) for f in (300.0, 2500.0))
     for times, units in (low, high):
@@ -96,6 +138,12 @@ def test_more_channels_and_another_rate():
         (lambda: direct(torch.zeros(1, 1), 0), ["steps", "0"]),
         (lambda: delta(torch.zeros(3, 1), 0.0), ["threshold", "0.0"]),
         (lambda: delta(torch.tensor([[float("nan")]]), 1.0), ["x", "not finite"]),
+        (lambda: level_crossing(torch.zeros(3, 1), torch.tensor([1.0, 1.0])), ["levels", "[1.0, 1.0]", "ascending"]),
+        (lambda: level_crossing(torch.tensor([[float("inf")]]), torch.tensor([1.0])), ["x", "not finite"]),
+        (lambda: log_latency(torch.tensor([[1.5]]), 3), ["x", "1.5"]),
+        (lambda: log_latency(torch.tensor([[0.5]]), 3, tau=0.0), ["tau", "0.0"]),
+        (lambda: population(torch.tensor([[0.5]]), 1), ["units", "1"]),
+        (lambda: population(torch.tensor([[-0.5]]), 3), ["x", "-0.5"]),
         (lambda: filterbank_spikes(np.zeros((2, 100)), 8000), ["wave", "(2, 100)", "one axis"]),
         (lambda: filterbank_spikes(np.zeros(3), 8000), ["wave", "millisecond"]),
     ],

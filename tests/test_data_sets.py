@@ -8,7 +8,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from timecell.data import Sequences, describe, files, load, motifs, poisson, spoken_digits, taxi
+from timecell.data import (
+    Sequences,
+    describe,
+    files,
+    load,
+    motifs,
+    poisson,
+    randman,
+    render_events,
+    spoken_digits,
+    taxi,
+)
 from timecell.errors import InputError
 
 
@@ -103,9 +114,69 @@ def test_poisson_has_its_rates_and_no_time_course():
         assert np.allclose(x[:, :100].mean((0, 1)), x[:, 100:].mean((0, 1)), atol=0.1)
 
 
+@given(st.integers(1, 3), st.integers(0, 99))
+def test_randman_spikes_once_and_smoothly_in_its_place(dimensions, seed):
+    data, place = randman(
+        classes=3, units=6, steps=200, dimensions=dimensions, roughness=2, samples=90, seed=seed, manifold_seed=seed
+    )
+    x = data.values.reshape(90, 200, 6)
+    assert (x.sum(1) == 1).all() and place.shape == (90, dimensions) and place.min() >= 0 and place.max() <= 1
+    assert np.bincount(data.target).tolist() == [30] * 3
+    time = x.argmax(1) / 200
+    apart = np.linalg.norm(place[:, None] - place[None], axis=-1)
+    near = (apart < 0.02) & (data.target[:, None] == data.target)
+    assert np.abs(time[:, None] - time[None])[near].max() < 0.5
+
+
+def test_randman_is_seeded_and_its_classes_differ_in_time_only():
+    train, test = randman(samples=50, seed=1), randman(samples=50, seed=2)
+    assert train.data.fingerprint == randman(samples=50, seed=1).data.fingerprint != test.data.fingerprint
+    data, _ = randman(classes=4, samples=2000, smoothness=3.0)
+    held = np.arange(2000) >= 1500
+    assert accuracy(blocks(data, 50, 1), data.target, held) < 0.25 + 4 * (0.25 * 0.75 / 500) ** 0.5
+    assert accuracy(blocks(data, 5, 10), data.target, held) > 0.7
+
+
+@given(st.integers(2, 6), st.floats(0.05, 2.0), st.integers(0, 99))
+def test_rendered_events_stand_for_the_film_within_a_threshold(steps, threshold, seed):
+    film = np.random.default_rng(seed).uniform(0, 1, (steps, 3, 4)) ** 3
+    film[1, 0, 0] = 100.0  # at least one event
+    stream, level = render_events(film, rate=50.0, threshold=threshold)
+    log = np.log(film + 1e-3)
+    assert np.abs(level - log).max() < threshold * (1 + 1e-9)
+    again = log[0].copy()
+    for x, y, p in zip(stream.x, stream.y, stream.p):
+        again[y, x] += threshold * (2 * p - 1)
+    np.testing.assert_allclose(again, level[-1], atol=1e-9)
+    assert stream.t.min() >= 0 and stream.t.max() <= (steps - 1) / 50.0 * 1e6 and stream.size == (3, 4)
+    assert stream.frames(dt=0.01).sum() == len(stream)
+
+
+def test_an_event_lies_where_a_steady_change_crosses_its_level():
+    film = np.exp(np.linspace(0, 1, 11))[:, None, None] - 1e-3
+    stream, _ = render_events(film, rate=10.0, threshold=0.25)
+    np.testing.assert_allclose(stream.t[:3], [250_000, 500_000, 750_000], atol=2)
+    rested, _ = render_events(film, rate=10.0, threshold=0.25, refractory=0.4)
+    np.testing.assert_allclose(rested.t[:2], [250_000, 750_000], atol=2)
+
+
+def test_noise_of_a_camera_has_its_rate():
+    film = np.ones((11, 20, 20))
+    stream, level = render_events(film, rate=10.0, noise=5.0, seed=3)
+    assert len(stream) == pytest.approx(2000, abs=4 * 2000**0.5) and not np.ptp(level)
+    assert len(render_events(film, rate=10.0, noise=5.0, seed=3).stream) == len(stream)
+
+
 @pytest.mark.parametrize(
     ("call", "word"),
     [
+        (lambda: randman(dimensions=0), "dimensions"),
+        (lambda: randman(steps=1), "steps"),
+        (lambda: render_events(np.ones((1, 2, 2)), 10.0), "frames"),
+        (lambda: render_events(-np.ones((2, 2, 2)), 10.0), "frames"),
+        (lambda: render_events(np.ones((2, 2, 2)), 10.0), "threshold"),
+        (lambda: render_events(np.ones((2, 2, 2)), 0.0), "rate"),
+        (lambda: render_events(np.ones((2, 2, 2)), 1.0, noise=-1.0), "noise"),
         (lambda: motifs(steps=24), "steps"),
         (lambda: motifs(classes=1), "classes"),
         (lambda: motifs(drop=1.5), "drop"),

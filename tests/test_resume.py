@@ -18,7 +18,8 @@ from timecell import LIF, Delayed, LeakyIntegrator, Sequential, checkpoint
 from timecell.credit import BPTT, TruncatedBPTT
 from timecell.data.containers import Sequences
 from timecell.errors import DataError, InputError
-from timecell.recipe import Anneal, Recipe, Stage
+from timecell.neurons.surrogate import ATan
+from timecell.recipe import Anneal, Recipe, Stage, Staged
 from timecell.system import Run
 from timecell.tasks import Classify
 from timecell.train import fit
@@ -150,6 +151,33 @@ def resume(halfway, **changes):
 
 def test_resumed_in_the_same_process(straight, halfway):
     assert bits(resume(halfway).network) == bits(straight.network)
+
+
+SCHEDULED = Recipe(
+    (
+        Stage(
+            anneal=(
+                Anneal("sigma", 2.0, 0.5),
+                Anneal("threshold", 0.5, 1.0, share=0.8, course="linear"),
+                Anneal("3.p", 0.0, 0.5, share=1.0, course="cosine"),
+                Staged("surrogate", (ATan(1.0), ATan(4.0))),
+            )
+        ),
+    ),
+    batch=20,
+)
+
+
+def test_scheduled_values_go_on_where_they_were(tmp_path):
+    """Delay widths, thresholds, dropout and the surrogate itself; stopped while each is on its way."""
+    straight = train(tmp_path / "straight", Stopping(1000), recipe=SCHEDULED, updates=30)
+    with pytest.raises(Stop):
+        train(tmp_path / "run", Stopping(17), recipe=SCHEDULED, updates=30, checkpoint_every=0.0)
+    resumed = train(tmp_path / "run", Stopping(1000), recipe=SCHEDULED, updates=30)
+    assert bits(resumed.network) == bits(straight.network) and resumed.history == straight.history
+    for trained in (straight, resumed):
+        delayed, _, lif, dropout = trained.network[0], *[trained.network[i] for i in (1, 2, 3)]
+        assert (delayed.sigma, lif.threshold.item(), dropout.p, lif.surrogate) == (0.5, 1.0, 0.5, ATan(4.0))
 
 
 def test_a_run_that_is_done_is_done(straight, halfway):

@@ -287,6 +287,21 @@ def test_a_forecaster_comes_back_from_disk(system, tmp_path):
 # --- ridge regression -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("system", [Naive(), SeasonalNaive(), RidgeLags()])
+def test_every_forecast_has_quantiles_of_the_validation_errors(system):
+    task = Forecast(horizon=4)
+    splits = task.split(seasonal(noise=1))
+    fitted = system.fit(splits.train, splits.valid, task, RUN)
+    prediction = fitted.predict(splits.test)
+    errors = future(splits.valid) - fitted.predict(splits.valid).values
+    offsets = prediction.quantiles - prediction.values[..., None]
+    np.testing.assert_allclose(offsets[0], np.moveaxis(np.quantile(errors, prediction.levels, axis=0), 0, -1))
+    assert 0.6 < task.score(prediction, splits.test).metrics["coverage"] < 0.95  # 0.8 is what they promise
+    other = replace(splits.test, horizon=3)
+    with pytest.raises(InputError, match=r"(?s)data: found windows of .*3.*as (in|for) "):
+        fitted.predict(other)
+
+
 def test_ridge_is_scikit_learns_also_with_missing_targets():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 5)) * [1, 10, 0.1, 1, 1] + 3

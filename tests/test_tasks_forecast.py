@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from timecell.data.containers import Batch, Schema, Sequences, Series, Windows
 from timecell.errors import InputError
-from timecell.system import Task
+from timecell.system import Run, Task
 from timecell.tasks import Forecast, Forecasted, residual_quantiles
+from timecell.tasks.forecasters import SeasonalNaive
 from timecell.tasks.metrics import forecasting
 from timecell.tasks.truth import future, naive_scale, past
 
@@ -57,6 +58,36 @@ def test_loss_is_the_mean_error_of_the_observed_changes():
     error = (forecast - batch.target).abs().nan_to_num()
     torch.testing.assert_close(Forecast(horizon=2).loss(y, batch, slice(0, 6)), error.sum() / 16)
     torch.testing.assert_close(Forecast(horizon=2).scores_from_outputs(y, batch), forecast)
+
+
+def test_a_net_that_says_zero_makes_the_seasonal_naive_forecast():
+    for period, horizon in ((12, 5), (12, 30), (5, 7)):
+        data = series(period=period)
+        task = Forecast(horizon=horizon, targets=("c", "a")).seasonal(data)
+        test = task.split(data).test
+        batch = test.batch(np.arange(len(test)))
+        zero = torch.zeros(len(test), batch.x.shape[1], 2 * horizon)
+        naive = SeasonalNaive().fit(test, test, task, Run()).predict(test).values
+        assert task.season == period
+        np.testing.assert_allclose(task.scores_from_outputs(zero, batch).numpy(), naive, rtol=1e-6)
+        last_step = task.loss(zero[:, -2:], batch, slice(batch.x.shape[1] - 2, batch.x.shape[1]))
+        torch.testing.assert_close(last_step, task.loss(zero, batch, slice(0, batch.x.shape[1])))
+        assert last_step.item() == pytest.approx(np.abs(naive - future(test)).mean(), rel=1e-5)
+
+
+def test_a_season_must_fit_into_the_history():
+    assert Forecast(history=11).seasonal(series()).season == 1 and Forecast().seasonal(series(period=None)).season == 1
+    for make in (
+        lambda: Forecast(history=11, season=12),
+        lambda: Forecast(season=200).split(series()),
+        lambda: Forecast(horizon=2, season=7).loss(batches()[0], batches()[1], slice(0, 6)),
+    ):
+        with pytest.raises(
+            InputError, match=r"(?s)season: found \d+, expected at most the history, \d+ steps.*season=1"
+        ):
+            make()
+    with pytest.raises(InputError, match="season: found 0"):
+        Forecast(season=0)
 
 
 def test_a_missing_target_has_no_gradient():

@@ -78,6 +78,30 @@ def test_a_classifier_of_raw_units(classified):
     assert classified.predict(unseen).classes == ("left", "right")
 
 
+def test_new_data_are_read_as_those_of_training(classified):
+    """Without labels, with one class only, and when they happen to look like spike counts."""
+    fitted, test = classified, loud(30, 2)
+    expected = fitted.predict(test).probabilities
+    left = np.flatnonzero(test.target == 0)
+    alone = test.select(left)
+    alone = replace(alone, schema=replace(alone.schema, classes=("left",)))
+    for data, rows in (
+        (replace(test, target=None, schema=replace(test.schema, classes=None)), slice(None)),
+        (alone, left),
+    ):
+        answer = fitted.predict(data)
+        assert answer.classes == ("left", "right") and np.array_equal(answer.probabilities, expected[rows])
+    right = replace(alone, schema=replace(alone.schema, classes=("right",)))
+    task = Classify()
+    assert task.score(answer, alone).value == pytest.approx(1 - task.score(answer, right).value)
+    other = replace(alone, schema=replace(alone.schema, classes=("up",)))
+    with pytest.raises(InputError, match=r"data.target\[0\]: found the label 'up', expected one of left, right"):
+        task.score(answer, other)
+    whole = replace(test, values=test.values.round())
+    counts = replace(whole, schema=replace(whole.schema, spikes=True))
+    assert np.array_equal(fitted.predict(whole).probabilities, fitted.predict(counts).probabilities)
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_a_forecast_is_in_the_units_of_the_series(missing):
     task = Forecast(history=16, horizon=3, targets=("small",))

@@ -18,41 +18,224 @@ from typing import TYPE_CHECKING, Any
 from timecell._version import __version__
 
 if TYPE_CHECKING:
-    from timecell import credit, data, fuse, state, tasks, testing
+    from timecell import (
+        credit,
+        data,
+        exchange,
+        fuse,
+        layers,
+        lens,
+        losses,
+        memory,
+        neurons,
+        plot,
+        state,
+        synapses,
+        tasks,
+        testing,
+    )
     from timecell.cell import Cell, Neuron, parameter_groups, record
-    from timecell.combine import Parallel, Recurrent, Residual, Sequential
+    from timecell.circuit import Circuit
+    from timecell.combine import Bidirectional, Every, Loop, Parallel, Recurrent, Residual, Sequential, Ticks
     from timecell.data import Batch, Schema, Sequences, Series, Windows, load
-    from timecell.memory import GRU
-    from timecell.neurons import LIF, AdaptiveLIF, LeakyIntegrator, spike
-    from timecell.parameters import option, param
+    from timecell.layers import Dropout, PerStep
+    from timecell.lens import diagnose
+    from timecell.memory import Elman, GRU, LSTM
+    from timecell.neurons import (
+        IF,
+        LIF,
+        AdaptiveLIF,
+        ConductanceLIF,
+        ELM,
+        Izhikevich,
+        LeakyIntegrator,
+        LeakyRate,
+        RefractoryLIF,
+        RefractorySynapticLIF,
+        SynapticLIF,
+        spike,
+    )
+    from timecell.parameters import fan_in, option, param
     from timecell.recipe import Anneal, Recipe, Stage
     from timecell.state import State
-    from timecell.synapses import Delayed
+    from timecell.stream import Stream
+    from timecell.synapses import STDP, Delayed, DoubleTrace, Hebb, Oja, PlasticSynapse, ThreeFactor, Trace, TripletSTDP
     from timecell.system import Run
     from timecell.train import evaluate, fit, predict
 
 _HOME = {
-    "timecell.cell": ("Cell", "Neuron", "parameter_groups", "record"),
-    "timecell.combine": ("Parallel", "Recurrent", "Residual", "Sequential"),
-    "timecell.data": ("Batch", "Schema", "Sequences", "Series", "Windows", "load"),
-    "timecell.memory": ("GRU",),
-    "timecell.parameters": ("option", "param"),
-    "timecell.neurons": ("AdaptiveLIF", "LIF", "LeakyIntegrator", "spike"),
-    "timecell.recipe": ("Anneal", "Recipe", "Stage"),
+    "timecell.cell": (
+        "Cell",
+        "Neuron",
+        "parameter_groups",
+        "record",
+    ),
+    "timecell.circuit": ("Circuit",),
+    "timecell.combine": (
+        "Bidirectional",
+        "Every",
+        "Loop",
+        "Parallel",
+        "Recurrent",
+        "Residual",
+        "Sequential",
+        "Ticks",
+    ),
+    "timecell.data": (
+        "Batch",
+        "Schema",
+        "Sequences",
+        "Series",
+        "Windows",
+        "load",
+    ),
+    "timecell.layers": (
+        "Dropout",
+        "PerStep",
+    ),
+    "timecell.lens": ("diagnose",),
+    "timecell.memory": (
+        "Elman",
+        "GRU",
+        "LSTM",
+    ),
+    "timecell.neurons": (
+        "IF",
+        "LIF",
+        "AdaptiveLIF",
+        "ConductanceLIF",
+        "ELM",
+        "Izhikevich",
+        "LeakyIntegrator",
+        "LeakyRate",
+        "RefractoryLIF",
+        "RefractorySynapticLIF",
+        "SynapticLIF",
+        "spike",
+    ),
+    "timecell.parameters": (
+        "fan_in",
+        "option",
+        "param",
+    ),
+    "timecell.recipe": (
+        "Anneal",
+        "Recipe",
+        "Stage",
+    ),
     "timecell.state": ("State",),
-    "timecell.synapses": ("Delayed",),
+    "timecell.stream": ("Stream",),
+    "timecell.synapses": (
+        "STDP",
+        "Delayed",
+        "DoubleTrace",
+        "Hebb",
+        "Oja",
+        "PlasticSynapse",
+        "ThreeFactor",
+        "Trace",
+        "TripletSTDP",
+    ),
     "timecell.system": ("Run",),
-    "timecell.train": ("evaluate", "fit", "predict"),
-    "timecell": ("credit", "data", "fuse", "neurons", "state", "synapses", "tasks", "testing"),
+    "timecell.train": (
+        "evaluate",
+        "fit",
+        "predict",
+    ),
+    "timecell": (
+        "credit",
+        "data",
+        "exchange",
+        "fuse",
+        "layers",
+        "lens",
+        "losses",
+        "memory",
+        "neurons",
+        "plot",
+        "state",
+        "synapses",
+        "tasks",
+        "testing",
+    ),
 }
 _WHERE = {name: home for home, names in _HOME.items() for name in names}
 
 __all__ = [
-    "GRU", "LIF", "AdaptiveLIF", "Anneal", "Batch", "Cell", "Delayed", "LeakyIntegrator", "Neuron", "Parallel", "Recipe",
-    "Recurrent", "Residual", "Run", "Schema", "Sequences", "Sequential", "Series", "Stage", "State", "Windows",
-    "__version__", "credit", "data", "evaluate", "fit", "fuse", "load", "option", "param", "parameter_groups", "predict",
-    "record", "spike", "state", "tasks", "testing",
-]  # fmt: skip
+    "AdaptiveLIF",
+    "Anneal",
+    "Batch",
+    "Bidirectional",
+    "Cell",
+    "Circuit",
+    "ConductanceLIF",
+    "Delayed",
+    "DoubleTrace",
+    "Dropout",
+    "ELM",
+    "Elman",
+    "Every",
+    "GRU",
+    "Hebb",
+    "IF",
+    "Izhikevich",
+    "LIF",
+    "LSTM",
+    "LeakyIntegrator",
+    "LeakyRate",
+    "Loop",
+    "Neuron",
+    "Oja",
+    "Parallel",
+    "PerStep",
+    "PlasticSynapse",
+    "Recipe",
+    "Recurrent",
+    "RefractoryLIF",
+    "RefractorySynapticLIF",
+    "Residual",
+    "Run",
+    "STDP",
+    "Schema",
+    "Sequences",
+    "Sequential",
+    "Series",
+    "Stage",
+    "State",
+    "Stream",
+    "SynapticLIF",
+    "ThreeFactor",
+    "Ticks",
+    "Trace",
+    "TripletSTDP",
+    "Windows",
+    "__version__",
+    "credit",
+    "data",
+    "diagnose",
+    "evaluate",
+    "exchange",
+    "fan_in",
+    "fit",
+    "fuse",
+    "layers",
+    "lens",
+    "load",
+    "losses",
+    "memory",
+    "neurons",
+    "option",
+    "param",
+    "parameter_groups",
+    "plot",
+    "predict",
+    "record",
+    "spike",
+    "state",
+    "synapses",
+    "tasks",
+    "testing",
+]
 
 
 def __getattr__(name: str) -> Any:

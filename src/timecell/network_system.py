@@ -23,7 +23,7 @@ from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.config import from_dict, to_dict
 from timecell.credit import BPTT, Credit
-from timecell.data.containers import Data, Schema
+from timecell.data.containers import Data, Schema, Sequences
 from timecell.data.scaling import Standardise
 from timecell.errors import DataError, InputError
 from timecell.files import write_whole
@@ -31,15 +31,13 @@ from timecell.inference import predict
 from timecell.lens import synaptic_operations
 from timecell.recipe import Recipe
 from timecell.system import Run, Task
-from timecell.tasks import Forecasted, residual_quantiles
+from timecell.tasks import Forecasted
+from timecell.tasks.metrics import LEVELS, spread
 from timecell.tasks.truth import future, target_channels, windowed
 from timecell.train import Trained, fit
 
 KINDS = {"classify": "sequences", "forecast": "series"}
 """Tasks that a network can be asked -> the kind of data they are about."""
-
-LEVELS = (0.1, 0.5, 0.9)
-"""Quantiles of a forecast."""
 
 
 @dataclass(frozen=True)
@@ -151,22 +149,26 @@ class FittedNetwork:
                 "data.schema.channels", found=data.schema.channels, expected=f"{self.schema.channels}, as in training",
                 remedy="bring the same columns in the same order",
             )  # fmt: skip
-        prediction = predict(self.network, self.scale.data(cast(Any, data)), self.task)
+        prediction = predict(self.network, self.scale.data(cast(Any, self._known(data))), self.task)
         if not isinstance(prediction, Forecasted):
             return prediction
         scale = self.scale.channels(target_channels(windowed(data)))
         forecast = Forecasted(scale.invert(prediction.values))
         return forecast if self.residuals is None else forecast.widened(self.residuals, LEVELS)
 
+    def _known(self, data: Data) -> Data:
+        """Sequences as what they were in training: counts or not, whatever these happen to look like, of its classes."""
+        if not isinstance(data, Sequences):
+            return data
+        schema = replace(data.schema, spikes=self.schema.spikes, classes=self.schema.classes)
+        return replace(data, schema=schema, target=None)
+
     def with_quantiles(self, valid: Data) -> FittedNetwork:
         """The same with quantiles around its forecasts, if it makes any, from its errors on these data."""
         prediction = self.predict(valid)
         if not isinstance(prediction, Forecasted):
             return self
-        truth = future(windowed(valid))
-        if np.isnan(truth).all(axis=0).any():
-            return self
-        return replace(self, residuals=residual_quantiles(prediction.values, truth, LEVELS))
+        return replace(self, residuals=spread(prediction.values, future(windowed(valid))))
 
     def save(self, folder: Path) -> None:
         """Write config.json, model.safetensors and README.md, each whole or not at all; `load` reads them."""

@@ -9,12 +9,25 @@ as it is under ``<name>_value``. So the optimiser never leaves the range, and no
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from timecell.errors import InputError
+
+Default: TypeAlias = float | Callable[[tuple[int, ...]], Tensor]
+
+
+def fan_in(shape: tuple[int, ...]) -> Tensor:
+    """Uniform in +-1/sqrt(n), n the last axis: the usual first weights of a product ``W @ x``.
+
+    Example:
+        >>> bool((fan_in((3, 4)).abs() <= 0.5).all())
+        True
+    """
+    return (2 * torch.rand(shape) - 1) / shape[-1] ** 0.5
 
 
 class Param:
@@ -23,9 +36,15 @@ class Param:
     name: str
 
     def __init__(
-        self, default: float, unit: str, range: tuple[float | None, float | None], per: str, learn: bool
-    ) -> None:
+        self, default: Default, unit: str, range: tuple[float | None, float | None], per: str | tuple[str, ...],
+        learn: bool,
+    ) -> None:  # fmt: skip
         self.default, self.unit, self.range, self.per, self.learn = default, unit, range, per, learn
+
+    @property
+    def role(self) -> str:
+        """What training takes it for: the numbers of a connection are weights, those of a unit are its own."""
+        return "weight" if isinstance(self.per, tuple) and len(self.per) > 1 else "neuron"
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -76,20 +95,21 @@ class Param:
 
 
 def param(
-    default: float,
+    default: Default,
     *,
     unit: str = "1",
     range: tuple[float | None, float | None] = (None, None),
-    per: Literal["layer", "unit"] = "layer",
+    per: Literal["layer", "unit"] | tuple[str, ...] = "layer",
     learn: bool = True,
 ) -> Any:
-    """Declare a parameter of a `Neuron`.
+    """Declare a parameter of a `Neuron` or a `Circuit`.
 
     Args:
-        default: value where the constructor is given none.
+        default: value where the constructor is given none; in a `Circuit` also a function from a shape to first
+            values, as `fan_in`.
         unit: what one unit of it is ("steps", "rad/step", "1").
         range: (lowest, highest), None for no bound; a learnt value is kept strictly inside.
-        per: one value for the layer, or one for each unit.
+        per: one value for the layer, or one for each unit; in a `Circuit` also the names of its axes, one or more.
         learn: whether training changes it; the constructor's ``learn=`` overrides.
     """
     return Param(default, unit, range, per, learn)

@@ -1,6 +1,6 @@
-"""What a training run is made of: `Recipe`, its `Stage`s, and values that are annealed rather than trained.
+"""What a training run is made of: `Recipe`, its `Stage`s, and values that follow a schedule rather than a gradient.
 
-Everything that changes while a net trains (learning rates, annealed values, which stage it is) is a pure function of
+Everything that changes while a net trains (learning rates, scheduled values, which stage it is) is a pure function of
 how much of a stage is done. So a checkpoint need not hold any of it, and a run that was killed goes on exactly.
 """
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from timecell.cell import parameter_groups
 from timecell.errors import InputError, unknown_name
+from timecell.parameters import Option, Param
 
 UNDECAYED = ("delay", "neuron")
 """Roles without weight decay: zero is no neutral value for a delay or a time constant."""
@@ -61,44 +62,153 @@ def _having(net: nn.Module, attribute: str, place: str) -> list[nn.Module]:
     return found
 
 
-@dataclass(frozen=True)
-class Anneal:
-    """A value that moves geometrically from `start` to `end` during the first part of a stage and then stays.
+# --- values that follow a schedule ------------------------------------------------------------------------------------
+
+
+class Schedule:
+    """A value of some modules that is a function of how much of a stage is done: `Anneal`, `Staged`.
+
+    What it may be: a plain attribute that the module reads whenever it runs (a Delayed's sigma, a Dropout's p), a
+    parameter of a neuron that is not learnt (a threshold), or, staged, a choice of a neuron (its surrogate).
 
     Attributes:
         attribute: its name; it is set on every submodule that has it. "path.name" looks only below that path.
-        start: value at the beginning of the stage.
-        end: value once `share` of the stage is done.
-        share: how much of the stage it takes, in (0, 1].
-
-    Example:
-        >>> sigma = Anneal("sigma", start=8.0, end=0.5, share=0.5)
-        >>> [sigma.value(done) for done in (0.0, 0.25, 0.5, 1.0)]
-        [8.0, 2.0, 0.5, 0.5]
+        share: how much of the stage passes until it stays as it is, in (0, 1].
     """
 
     attribute: str
-    start: float
-    end: float
-    share: float = 0.25
-
-    def __post_init__(self) -> None:
-        for name in ("start", "end", "share"):
-            _positive(f"Anneal({name})", getattr(self, name), at_most=1.0 if name == "share" else math.inf)
+    share: float
 
     @property
     def name(self) -> str:
         """The attribute's own name, without a path."""
         return self.attribute.rpartition(".")[2]
 
-    def value(self, done: float) -> float:
+    def value(self, done: float) -> Any:
         """The value when this fraction of the stage is done."""
-        return self.start * (self.end / self.start) ** min(done / self.share, 1.0)
+        raise NotImplementedError
 
     def set(self, net: nn.Module, done: float) -> None:
-        """Give every submodule its value."""
-        for module in _having(net, self.attribute, "Anneal(attribute)"):
-            setattr(module, self.name, self.value(done))
+        """Give every submodule its value.
+
+        Raises:
+            InputError: no module has it, it is learnt, or it lies out of its range.
+        """
+        for module in _having(net, self.attribute, f"{type(self).__name__}(attribute)"):
+            declared = getattr(type(module), self.name, None)
+            if isinstance(declared, Param):
+                self._set_parameter(module, declared, self.value(done))
+            elif isinstance(declared, Option):
+                self._set_choice(module, declared, self.value(done))
+            else:
+                setattr(module, self.name, self.value(done))
+
+    def _set_parameter(self, module: nn.Module, declared: Param, value: float) -> None:
+        fixed = module._buffers.get(f"{self.name}_value")
+        if fixed is None:
+            raise InputError(
+                f"{type(self).__name__}(attribute)", found=f"{self.attribute!r}, which {type(module).__name__} learns",
+                expected="a value that is not learnt", remedy=f"leave {self.name!r} out of learn=",
+            )  # fmt: skip
+        declared.check(type(module).__name__, fixed.new_tensor(value), strict=False)
+        fixed.fill_(value)
+
+    def _set_choice(self, module: nn.Module, declared: Option, value: Any) -> None:
+        if not isinstance(self, Staged):
+            raise InputError(
+                f"{type(self).__name__}(attribute)", found=f"{self.attribute!r}, a choice of {type(module).__name__}",
+                expected="a value that its loop reads, since each new choice is a new loop", remedy="use Staged",
+            )  # fmt: skip
+        if declared.choices is not None and value not in declared.choices:
+            raise unknown_name(f"Staged({self.attribute})", str(value), map(str, declared.choices))
+        if getattr(module, self.name) != value:
+            module.__dict__[self.name] = value
+            module.__dict__.pop("instant", None)  # the loop of the old choice
+
+
+COURSES: Mapping[str, Callable[[float, float, float], float]] = {
+    "exponential": lambda start, end, part: start * (end / start) ** part,
+    "linear": lambda start, end, part: start + (end - start) * part,
+    "cosine": lambda start, end, part: end + (start - end) * cosine(part),
+}
+
+
+@dataclass(frozen=True)
+class Anneal(Schedule):
+    """A number that moves from `start` to `end` during the first part of a stage and then stays.
+
+    Attributes:
+        attribute: its name; see `Schedule`.
+        start: value at the beginning of the stage.
+        end: value once `share` of the stage is done.
+        share: how much of the stage it takes, in (0, 1].
+        course: "exponential" (equal factors; both ends above zero), "linear", or "cosine" (slow at both ends).
+
+    Example:
+        >>> sigma = Anneal("sigma", start=8.0, end=0.5, share=0.5)
+        >>> [sigma.value(done) for done in (0.0, 0.25, 0.5, 1.0)]
+        [8.0, 2.0, 0.5, 0.5]
+        >>> Anneal("p", start=0.0, end=0.5, share=1.0, course="linear").value(0.5)
+        0.25
+    """
+
+    attribute: str
+    start: float
+    end: float
+    share: float = 0.25
+    course: str = "exponential"
+
+    def __post_init__(self) -> None:
+        _positive("Anneal(share)", self.share, at_most=1.0)
+        if self.course not in COURSES:
+            raise unknown_name("Anneal(course)", self.course, COURSES)
+        for name in ("start", "end"):
+            if self.course == "exponential":
+                _positive(f"Anneal({name})", getattr(self, name))
+            elif not math.isfinite(getattr(self, name)):
+                raise InputError(
+                    f"Anneal({name})", found=getattr(self, name), expected="a finite number", remedy="set it"
+                )
+
+    def value(self, done: float) -> float:
+        """The value when this fraction of the stage is done."""
+        return COURSES[self.course](self.start, self.end, min(done / self.share, 1.0))
+
+
+@dataclass(frozen=True)
+class Staged(Schedule):
+    """One value after the other, each for an equal part of the first `share` of a stage; the last one then stays.
+
+    The values may be of any kind: numbers, names, surrogates.
+
+    Attributes:
+        attribute: its name; see `Schedule`.
+        values: in their order.
+        share: how much of the stage passes until the last one is reached, in (0, 1].
+
+    Example:
+        >>> ticks = Staged("ticks", (1, 2, 4))
+        >>> [ticks.value(done) for done in (0.0, 0.3, 0.5, 0.7, 1.0)]
+        [1, 1, 2, 4, 4]
+    """
+
+    attribute: str
+    values: tuple[Any, ...]
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("Staged(share)", self.share, at_most=1.0)
+        if len(self.values) < 2:
+            raise InputError(
+                "Staged(values)", found=self.values, expected="two or more", remedy="set it at construction"
+            )
+
+    def value(self, done: float) -> Any:
+        """The value when this fraction of the stage is done."""
+        return self.values[min(int(done / self.share * len(self.values)), len(self.values) - 1)]
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -114,7 +224,7 @@ class Stage:
         schedule: course of the learning rate: "cosine", "constant" or "onecycle".
         clip: largest norm of the whole gradient; None = no limit.
         prepare: name of a method called when the stage begins, on every submodule that has it, e.g. "harden".
-        anneal: values that change without being trained.
+        anneal: values that follow a schedule instead of being trained.
     """
 
     share: float = 1.0
@@ -124,7 +234,7 @@ class Stage:
     schedule: str = "cosine"
     clip: float | None = 1.0
     prepare: str | None = None
-    anneal: tuple[Anneal, ...] = ()
+    anneal: tuple[Schedule, ...] = ()
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:

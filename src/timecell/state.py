@@ -42,8 +42,17 @@ def detach(state: StateTree) -> StateTree:
 
 
 def to(state: StateTree, *args: Any, **kwargs: Any) -> StateTree:
-    """Moved or cast like `torch.Tensor.to`."""
-    return map_state(lambda t: t.to(*args, **kwargs), state)
+    """Moved or cast like `torch.Tensor.to`; whole numbers (counters, seeds) are moved and keep their type.
+
+    Example:
+        >>> to({"v": torch.zeros(1), "step": torch.zeros(1, dtype=torch.int64)}, torch.float64)["step"].dtype
+        torch.int64
+    """
+    return map_state(lambda t: t.to(*args, **kwargs) if t.is_floating_point() else _moved(t, *args, **kwargs), state)
+
+
+def _moved(t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return t.to(device=t.new_empty(0, dtype=torch.float32).to(*args, **kwargs).device)
 
 
 def index(state: StateTree, rows: Int[Tensor, "b"] | Bool[Tensor, "B"] | slice) -> StateTree:

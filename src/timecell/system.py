@@ -17,10 +17,11 @@ from torch import Tensor
 from timecell.card import Card
 from timecell.data.containers import Batch, Data, Schema, Sequences, Series
 from timecell.data.splits import Splits
+from timecell.errors import InputError
 
 __all__ = ["Card", "Fitted", "Prediction", "Readout", "Run", "Scores", "Splits", "System", "Task"]
 
-Readout = Literal["last", "mean", "max", "softmax_sum", "every"]
+Readout = Literal["last", "mean", "max", "softmax_sum", "every", "count", "first_spike"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Run:
         folder: where checkpoints and curves go; None = nothing is written.
         resume: go on from the checkpoint in `folder` if there is one.
         device: "cpu", "cuda" or "auto".
+        devices: how many of them; each computes its part of every batch, in a process of its own.
         progress: show a progress bar (or one line an epoch where the output is not a terminal).
         checkpoint_every: seconds of work that a kill can lose at most.
     """
@@ -44,12 +46,15 @@ class Run:
     folder: Path | None = None
     resume: bool = False
     device: str = "auto"
+    devices: int = 1
     progress: bool = False
     checkpoint_every: float = 30.0
 
     def __post_init__(self) -> None:
         if isinstance(self.folder, str):  # a path written as text is a path
             object.__setattr__(self, "folder", Path(self.folder))
+        if self.devices < 1:
+            raise InputError("run.devices", found=self.devices, expected="at least 1", remedy="pass 1 to train on one")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from timecell import checkpoint
+from timecell import checkpoint, distributed
 from timecell.checkpoint import Checkpoint, seeded, unchanged
 from timecell.config import to_dict
 from timecell.credit import BPTT, Credit
 from timecell.credit.rule import require_sliceable
 from timecell.data.containers import Batch, Data
+from timecell.distributed import World
 from timecell.errors import InputError, TimecellError, unknown_name
 from timecell.inference import assess, evaluate, predict
 from timecell.interrupt import noted
@@ -84,12 +86,13 @@ def fit(
         valid: what to choose the best weights on, by the task's primary metric, ties by loss.
         credit: how blame travels.
         recipe: stages, learning rates, batches, patience.
-        run: seed, budget, device, folder for checkpoints.
+        run: seed, budget, devices, folder for checkpoints. Several devices make the updates that one would make, up to
+            rounding and to random draws such as dropout's.
 
     Raises:
         InputError: before training, for a rule that does not fit the task or the net, or a checkpoint of another run.
         DataError: for a damaged checkpoint.
-        TimecellError: for a loss or gradient that is not finite.
+        TimecellError: for a loss or gradient that is not finite; or a training process that died.
 
     Example:
         >>> from timecell.data.containers import Sequences
@@ -109,8 +112,25 @@ def fit(
         if part is not None and len(part) == 0:
             raise InputError(name, found="no samples", expected="at least one", remedy="check how the data were split")
     require_sliceable(credit, net, task, train.schema.lengths[1])
-    with seeded(run.seed):
-        return _Training(net, train, valid, task, credit, recipe, run).all_stages()
+    joined = distributed.join()
+    _check_devices(run, smallest=len(train) // math.ceil(len(train) / recipe.batch))
+    work = partial(_in_this_process, net, train, valid, task, credit, recipe, run)
+    if joined or run.devices == 1:
+        return work(distributed.never)
+    trained = distributed.launch(work, run.devices)
+    recipe.reach(net, recipe.last, 1.0)
+    net.load_state_dict(trained.network.state_dict())
+    return replace(trained, network=net.eval())
+
+
+def _in_this_process(
+    net: nn.Module, train: Data, valid: Data | None, task: Task, credit: Credit, recipe: Recipe, run: Run,
+    stop: Callable[[], bool],
+) -> Trained:  # fmt: skip
+    """Train alone, or as one of several; `stop` says that whoever launched them wants an end."""
+    world = World(stop)
+    with seeded(run.seed if world.rank == 0 else _seed_of(run.seed, world.rank)):
+        return _Training(net, train, valid, task, credit, recipe, run, world).all_stages()
 
 
 @dataclass
@@ -131,17 +151,18 @@ class _Training:
     """One call of `fit`."""
 
     def __init__(
-        self, net: nn.Module, train: Data, valid: Data | None, task: Task, credit: Credit, recipe: Recipe, run: Run
-    ) -> None:
+        self, net: nn.Module, train: Data, valid: Data | None, task: Task, credit: Credit, recipe: Recipe, run: Run,
+        world: World,
+    ) -> None:  # fmt: skip
         self.net, self.train, self.valid, self.task = net, train, valid, task
-        self.credit, self.recipe, self.run = credit, recipe, run
+        self.credit, self.recipe, self.run, self.world = credit, recipe, run, world
         self.ends = recipe.ends(run.updates)
         self.epoch_updates = math.ceil(len(train) / recipe.batch)
         self.epoch: tuple[int, list[Int[np.ndarray, "B"]]] = (-1, [])
         self.at = _Position()
         self.best_weights: dict[str, Tensor] | None = None
         self.optimizer: Any = None
-        self.fabric = _fabric(run.device)
+        self.fabric = _fabric(run, world)
         self.folder = Path(run.folder) if run.folder else None
         self.config = self._config() if self.folder else {}  # of the net as it is now, before a stage changes it
         resumed = self._find_checkpoint()
@@ -157,23 +178,35 @@ class _Training:
 
     def all_stages(self) -> Trained:
         """Every stage from where the run is; then the best weights."""
-        at = self.at
+        at, world = self.at, self.world
         self.net.train()
-        with noted() as caught, display(self.run.progress, self.run.updates, at.update) as show:
+        with noted() as caught, self._shown() as show, world.synchronised(self.net):
+            stop, expired, _ = self._agreed(caught)
             for number, stage in enumerate(self.recipe.stages):
-                if number > at.stage and not (self.expired or caught):
+                if number > at.stage and not (stop or expired):
                     self._begin(number)
-                while at.update < self.ends[number] and not (at.stopped or self.expired or caught):
+                while at.update < self.ends[number] and not (at.stopped or stop or expired):
                     self._update(stage, show)
-                    if time.monotonic() - self.saved >= self.run.checkpoint_every:
+                    stop, expired, due = self._agreed(caught)
+                    if due:
                         self._save()
             self._save()
             stopped, capped = at.stopped, at.update < self.run.updates and not at.stopped
-            if caught:
+            if stop:
                 self._say_how_to_resume()
             else:
                 self._finish(show)
+        if stop:  # the signal went to another of the processes
+            raise KeyboardInterrupt
         return Trained(self.net, tuple(at.history), at.best, at.update, self.seconds, stopped, capped)
+
+    def _agreed(self, caught: list[int]) -> list[bool]:
+        """Is somebody to stop, is the time up, is a checkpoint due? All processes get the same answers."""
+        due = time.monotonic() - self.saved >= self.run.checkpoint_every
+        return self.world.any(bool(caught) or self.world.stop(), self.expired, due)
+
+    def _shown(self) -> Any:
+        return display(self.run.progress and self.world.rank == 0, self.run.updates, self.at.update)
 
     @property
     def seconds(self) -> float:
@@ -188,6 +221,7 @@ class _Training:
     def _begin(self, number: int) -> None:
         self.at.stage = number
         self.recipe.stages[number].begin(self.net)
+        self.world.make_equal(self.net)
         self._make_optimizer()
 
     def _make_optimizer(self) -> None:
@@ -213,7 +247,7 @@ class _Training:
     # --- one update ------------------------------------------------------------------------------------------------
 
     def _update(self, stage: Stage, show: Display) -> None:
-        batch = self._batch()
+        batch = self.world.part(self._batch()).to(self.fabric.device)
         rate = stage.rate(self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate
@@ -224,7 +258,9 @@ class _Training:
                 self.model, batch, steps, state, self.task.loss, self.fabric.backward
             )  # fmt: skip
             loss, state = loss + part.item(), detach(state)
+        loss = self.world.mean(loss)
         self._require_finite("loss", loss, stage)
+        self.world.add_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         limit = stage.clip or math.inf
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self._require_finite("gradient norm", float(norm), stage)
@@ -252,7 +288,7 @@ class _Training:
         if epoch != self.epoch[0]:
             order = np.random.default_rng([self.run.seed, epoch]).permutation(len(self.train))
             self.epoch = (epoch, np.array_split(order, self.epoch_updates))
-        return self.train.batch(self.epoch[1][position]).to(self.fabric.device)
+        return self.train.batch(self.epoch[1][position])
 
     def _require_finite(self, what: str, value: float, stage: Stage) -> None:
         if math.isfinite(value):
@@ -300,6 +336,7 @@ class _Training:
             "task": to_dict(self.task),
             "seed": self.run.seed,
             "updates": self.run.updates,
+            "devices": self.world.size,
             "network": checkpoint.describe(self.net, without={a.name for s in self.recipe.stages for a in s.anneal}),
             "train": self.train.fingerprint,
             "valid": None if self.valid is None else self.valid.fingerprint,
@@ -308,18 +345,24 @@ class _Training:
     def _save(self) -> None:
         if self.folder is None:
             return
-        self.at.seconds = self.seconds
-        random_tensors, random_rest = checkpoint.random_states()
+        self.saved, self.at.seconds = time.monotonic(), self.seconds
+        draws = self.world.gather(checkpoint.random_states())  # each process has its own
+        if self.world.rank > 0:
+            return
         tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.net.state_dict(),
             "optimizer": checkpoint.optimizer_tensors(self.optimizer) if self.optimizer else {},
-            "random": random_tensors,
+            "random": {f"{rank}.{name}": t for rank, (tensors, _) in enumerate(draws) for name, t in tensors.items()},
         }
         if self.best_weights is not None:
             tensors["best"] = self.best_weights
-        state = {"at": asdict(self.at), "random": random_rest, "config": self.config, "machine": checkpoint.machine()}
+        state = {
+            "at": asdict(self.at),
+            "random": [rest for _, rest in draws],
+            "config": self.config,
+            "machine": checkpoint.machine(),
+        }
         checkpoint.save(self.folder, self.at.update, Checkpoint(tensors, state))
-        self.saved = time.monotonic()
 
     def _find_checkpoint(self) -> Checkpoint | None:
         """The one to go on from, known to be whole and of this run; None where a run begins."""
@@ -327,7 +370,9 @@ class _Training:
             if self.run.resume:
                 raise InputError("run.resume", found="no folder", expected="run.folder", remedy="name the run's folder")
             return None
-        path = checkpoint.latest(self.folder)
+        path = self.world.gather(checkpoint.latest(self.folder))[
+            0
+        ]  # the first one wrote it, and knows whether it is done
         if path is None:
             return None
         if not self.run.resume:
@@ -352,26 +397,60 @@ class _Training:
         if self.at.stage >= 0:
             self._make_optimizer()
             checkpoint.load_optimizer(self.optimizer, found.tensors["optimizer"])
-        checkpoint.set_random_states(found.tensors["random"], found.state["random"])
+        own, rank = f"{self.world.rank}.", self.world.rank
+        tensors = {k.removeprefix(own): t for k, t in found.tensors["random"].items() if k.startswith(own)}
+        checkpoint.set_random_states(tensors, found.state["random"][rank])
 
     def _say_how_to_resume(self) -> None:
         how = f"Run(folder={str(self.folder)!r}, resume=True) goes on from here"
         if self.folder is None:
             how = "nothing was kept, for want of run.folder"
-        print(f"Stopped after update {self.at.update}: {how}.", file=sys.stderr)
+        if self.world.rank == 0:
+            print(f"Stopped after update {self.at.update}: {how}.", file=sys.stderr)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _fabric(device: str) -> Any:
+def _check_devices(run: Run, smallest: int) -> None:
+    """Refuse devices that there are not, or more than the smallest batch has samples for."""
+    size = World().size if distributed.join() else run.devices
+    if run.device not in (known := ("auto", "cpu", "cuda")):
+        raise unknown_name("run.device", run.device, known)
+    gpus = _gpus(run)
+    if run.device == "cuda" and not gpus:
+        raise InputError("run.device", found="'cuda', but torch sees no GPU", expected="a GPU", remedy='pass "auto"')
+    if run.devices not in (1, size):
+        raise InputError(
+            "run.devices", found=run.devices, expected=f"{size}, as many processes as torchrun has started",
+            remedy="leave it out under torchrun",
+        )  # fmt: skip
+    if size > smallest:
+        raise InputError(
+            "run.devices", found=size, expected=f"at most {smallest}, the samples of the smallest batch",
+            remedy="take fewer devices, or larger batches",
+        )  # fmt: skip
+    if gpus and run.devices > gpus:
+        raise InputError(
+            "run.devices", found=f"{run.devices} for {gpus} GPU{'s' * (gpus > 1)}", expected="a GPU for each",
+            remedy=f'take {gpus}, or device="cpu"',
+        )  # fmt: skip
+
+
+def _fabric(run: Run, world: World) -> Any:
+    """Fabric on this process's own device."""
     from lightning_fabric import Fabric
 
-    if device not in (known := ("auto", "cpu", "cuda")):
-        raise unknown_name("run.device", device, known)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("run.device", found="'cuda', but torch sees no GPU", expected="a GPU", remedy='pass "auto"')
-    return Fabric(accelerator=device, devices=1)
+    return Fabric(accelerator=run.device, devices=[world.local_rank] if _gpus(run) else 1)
+
+
+def _gpus(run: Run) -> int:
+    return torch.cuda.device_count() if run.device != "cpu" else 0
+
+
+def _seed_of(seed: int, rank: int) -> int:
+    """Processes draw independently (dropout, noise), so that no two samples of a batch share a draw."""
+    return int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
 
 
 def _rank(row: Mapping[str, Any], scores: Scores) -> tuple[float, float]:

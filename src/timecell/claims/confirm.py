@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from timecell.claims.declare import Claim, Trial
+from timecell.claims.journal import Journal
 from timecell.claims.statements import Measured, Measurements
 from timecell.claims.terms import CONFIRM, Terms
 from timecell.claims.verdicts import ERROR, Judgement, Verdict, judge, worst
@@ -51,7 +52,13 @@ class Outcome:
         return worst([self.shown.verdict, self.control.verdict])
 
 
-def verify(claim: Claim, terms: Terms, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> Outcome:
+def verify(
+    claim: Claim,
+    terms: Terms,
+    jobs: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+    journal: Journal | None = None,
+) -> Outcome:
     """Measure a claim and its negative control on fresh seeds, adding seeds while the verdict is open.
 
     Args:
@@ -59,6 +66,7 @@ def verify(claim: Claim, terms: Terms, jobs: int = 1, say: Callable[[str], None]
         terms: its margins and budget.
         jobs: seeds at a time, each in a process of its own; 1 = here, 0 = one a core.
         say: called with a line after each measurement.
+        journal: where each seed is kept as it finishes, and what earlier sessions have measured.
 
     Raises:
         InputError: the terms lack a margin or have one too many; or what the claim's function raises.
@@ -80,8 +88,9 @@ def verify(claim: Claim, terms: Terms, jobs: int = 1, say: Callable[[str], None]
             f"margins of {claim.name}", found=sorted(terms.margins), expected=f"exactly {sorted(claim.margins)}",
             remedy="mend the table in the TOML file beside the system",
         )  # fmt: skip
-    start = time.monotonic()
-    run = _Runner(claim, jobs, start + terms.seconds, say)
+    journal = journal or Journal()
+    start = time.monotonic() - journal.seconds
+    run = _Runner(claim, jobs, start, terms.seconds, say, journal)
     error = ERROR / len(terms.looks)
     shown = run.settle(terms.looks, False, lambda seen: judge(claim.shows, terms.margins, seen, error))
     control = run.settle(
@@ -106,7 +115,7 @@ def calibrate(
     """
     if not 2 <= seeds <= CONFIRM:
         raise InputError("seeds", found=seeds, expected=f"2 to {CONFIRM}", remedy="3 are usual")
-    run, zero = _Runner(claim, jobs, math.inf, say), dict.fromkeys(claim.margins, 0.0)
+    run, zero = _Runner(claim, jobs, time.monotonic(), math.inf, say, Journal()), dict.fromkeys(claim.margins, 0.0)
     shown = run.settle([seeds], False, lambda seen: judge(claim.shows, zero, seen), first=0)
     control = run.settle([seeds], True, lambda seen: claim.control_shows.judge(claim.shows, zero, seen, ERROR), first=0)
     return shown, control
@@ -114,12 +123,14 @@ def calibrate(
 
 @dataclass(frozen=True)
 class _Runner:
-    """Measures seeds, `jobs` at a time, until a deadline."""
+    """Measures seeds, `jobs` at a time, until the time is up; those that the journal has are not measured again."""
 
     claim: Claim
     jobs: int
-    deadline: float
+    start: float
+    seconds: float
     say: Callable[[str], None]
+    journal: Journal
 
     def settle(
         self, looks: Sequence[int], control: bool, judged: Callable[[Measurements], Judgement], first: int = CONFIRM
@@ -142,8 +153,19 @@ class _Runner:
 
         workers = self.jobs or joblib.cpu_count()
         pool = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1, pre_dispatch=workers)
-        in_time = (joblib.delayed(self.claim)(t) for t in trials if time.monotonic() < self.deadline)
-        for arms, trial in zip(pool(in_time), trials):
+        missing = [trial for trial in trials if self.journal.get(trial) is None]
+        in_time = (joblib.delayed(self.claim)(t) for t in missing if self._elapsed() < self.seconds)
+        fresh = pool(in_time)
+        for trial in trials:
+            arms, whence = self.journal.get(trial), " (measured before)"
+            if arms is None:
+                arms, whence = next(fresh, None), ""
+                if arms is None:
+                    return
+                self.journal.add(trial, arms, self._elapsed())
             scores = ", ".join(f"{arm} {m.value:.4g}" for arm, m in arms.items())
-            self.say(f"{self.claim.name}{', control' if trial.control else ''}, seed {trial.seed}: {scores}")
+            self.say(f"{self.claim.name}{', control' if trial.control else ''}, seed {trial.seed}: {scores}{whence}")
             yield arms
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.start

@@ -7,7 +7,6 @@ the claim's terms. When one of them no longer matches, the verdict is *stale*: i
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
@@ -23,12 +22,9 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Float
-
 from timecell.catalog import claim_names
 from timecell.claims.confirm import Evidence, Outcome
-from timecell.claims.statements import Measured
+from timecell.claims.packing import measured_from_json, measured_to_json
 from timecell.claims.terms import read_terms, tables
 from timecell.claims.verdicts import Finding, Judgement, Verdict
 from timecell.errors import DataError, TimecellError
@@ -203,46 +199,13 @@ def hash_of(module: Path) -> str:
     return hashlib.sha256(module.read_text(encoding="utf-8").encode()).hexdigest()[:16]
 
 
-# --- numbers as text --------------------------------------------------------------------------------------------------
-
-
-def pack(items: Float[np.ndarray, "N"] | None) -> str | None:
-    """Items of a trial as one string: bits where all are 0 or 1, else compressed float32.
-
-    Example:
-        >>> pack(np.array([1, 0, 1, 1], np.float32)), unpack("bits:4:sA==").tolist()
-        ('bits:4:sA==', [1.0, 0.0, 1.0, 1.0])
-    """
-    if items is None:
-        return None
-    if np.isin(items, (0, 1)).all():
-        return f"bits:{len(items)}:{_text(np.packbits(items.astype(bool)).tobytes())}"
-    return f"f4:{len(items)}:{_text(zlib.compress(items.astype('<f4').tobytes()))}"
-
-
-def unpack(text: str | None) -> Float[np.ndarray, "N"] | None:
-    """The inverse of `pack`; ValueError for a text that is none of its."""
-    if text is None:
-        return None
-    kind, size, content = text.split(":")
-    raw = base64.b64decode(content, validate=True)
-    if kind == "bits":
-        items = np.unpackbits(np.frombuffer(raw, np.uint8), count=int(size)).astype(np.float32)
-    else:
-        items = np.frombuffer(zlib.decompress(raw), "<f4").astype(np.float32)
-    if len(items) != int(size):
-        raise ValueError(f"{len(items)} items, {size} announced")
-    return items
-
-
-def _text(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
+# --- evidence as JSON values ------------------------------------------------------------------------------------------
 
 
 def evidence_to_json(evidence: Evidence) -> dict[str, Any]:
     """Seeds, scores, items and judgement as JSON values."""
     trials = [
-        {"seed": seed, "arms": {arm: _measured_to_json(m) for arm, m in arms.items()}}
+        {"seed": seed, "arms": {arm: measured_to_json(m) for arm, m in arms.items()}}
         for seed, arms in zip(evidence.seeds, evidence.measured)
     ]
     judged = None
@@ -259,16 +222,8 @@ def evidence_from_json(values: Mapping[str, Any]) -> Evidence:
         findings = tuple(_finding_from_json(**f) for f in judged["findings"])
         judgement = Judgement(judged["verdict"], findings, judged["error"])
     trials = values["trials"]
-    measured = tuple({arm: _measured_from_json(m) for arm, m in trial["arms"].items()} for trial in trials)
+    measured = tuple({arm: measured_from_json(m) for arm, m in trial["arms"].items()} for trial in trials)
     return Evidence(tuple(trial["seed"] for trial in trials), measured, judgement, values["out_of_time"])
-
-
-def _measured_to_json(m: Measured) -> dict[str, Any]:
-    return {"value": m.value, "items": pack(m.items), "data": m.data, "extra": dict(m.extra)}
-
-
-def _measured_from_json(values: Mapping[str, Any]) -> Measured:
-    return Measured(values["value"], unpack(values["items"]), values["data"], values["extra"])
 
 
 def _finding_from_json(

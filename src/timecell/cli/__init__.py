@@ -36,10 +36,11 @@ def commands() -> dict[str, type[Command]]:
     """Every command by name, in the order of the overview."""
     from timecell.cli.check import Check
     from timecell.cli.comparing import Compare, Demo
+    from timecell.cli.diagnosing import Diagnose
     from timecell.cli.models import Predict, Train
     from timecell.cli.published import Calibrate, Show, Systems, Verify
 
-    every = [Demo, Compare, Train, Predict, Systems, Show, Verify, Calibrate, Check]
+    every = [Demo, Compare, Train, Predict, Diagnose, Systems, Show, Verify, Calibrate, Check]
     return {command.__name__.lower(): command for command in every}
 
 
@@ -124,6 +125,9 @@ def overview() -> str:
         ...
     """
     lines = {name: f"  timecell {name:10} {description(c).splitlines()[0]}\n" for name, c in commands().items()}
-    groups = {"data": ("demo", "compare", "train", "predict"), "systems": ("systems", "show", "verify", "calibrate")}
+    groups = {
+        "data": ("demo", "compare", "train", "predict", "diagnose"),
+        "systems": ("systems", "show", "verify", "calibrate"),
+    }
     texts = {title: "".join(lines.pop(name) for name in names) for title, names in groups.items()}
     return OVERVIEW.format(version=__version__, **texts, parts="".join(lines.values()))

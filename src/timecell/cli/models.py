@@ -48,6 +48,7 @@ class Train(Reading):
         seconds: at most so many.
         seed: of the split and of every random draw.
         device: cpu, cuda or auto.
+        devices: how many of them; each computes its part of every batch, in a process of its own.
         root: a folder with systems of your own, in place of timecell's published ones.
     """
 
@@ -58,6 +59,7 @@ class Train(Reading):
     seconds: float | None = None
     seed: int = 0
     device: str = "auto"
+    devices: int = 1
     root: Folder = None
 
     def run(self) -> Answer:
@@ -77,7 +79,7 @@ class Train(Reading):
             )
         run = Run(
             seed=self.seed, updates=self.updates, seconds=self.seconds, folder=self.out / "checkpoints",
-            resume=self.resume, device=self.device, progress=True,
+            resume=self.resume, device=self.device, devices=self.devices, progress=True,
         )  # fmt: skip
         fitted = systems[self.system].fit(splits.train, splits.valid, task, run)
         scores = task.score(fitted.predict(splits.test), splits.test)
@@ -100,7 +102,8 @@ class Predict(Command):
         timecell predict model new.csv
         timecell predict model new.csv --out answers.csv
 
-    Labels in the file are not needed. A forecast is of what comes after the end of the file.
+    Labels in the file are not needed; where it has some, the answers are scored by them. A forecast is of what comes
+    after the end of the file.
 
     Attributes:
         folder: of the model.
@@ -119,6 +122,7 @@ class Predict(Command):
         from timecell.config import from_dict
         from timecell.data import Series, describe
         from timecell.files import write_whole
+        from timecell.tasks.truth import with_classes
 
         asked = read_asked(self.folder)
         schema, task = from_dict(asked["schema"]), from_dict(asked["task"])
@@ -126,19 +130,26 @@ class Predict(Command):
         data = read_new(self.file, asked["read"], schema.label)
         say(f"{self.file}: {describe(data)}")
         known = with_channels(data, schema, self.file)
+        told = []
         if isinstance(known, Series):
             windows = ahead(known, schema.lengths[0], task.horizon, task.targets)
             head, rows = forecasts(fitted.predict(windows), known)
         else:
-            head, rows = classes(fitted.predict(known))
+            known = with_classes(known, schema.classes)
+            answer = fitted.predict(known)
+            head, rows = classes(answer)
+            if known.target is not None:
+                told.append(f"By the labels in the file: accuracy {task.score(answer, known).value:.4g}")
         if self.out is not None:
             write_whole(self.out, csv_text(head, rows).encode())
         table = Table(*head, box=None, padding=(0, 2, 0, 0))
         for row in rows[:SHOWN]:
             table.add_row(*map(short, row))
-        rest = f"... {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
-        where = f"Written to {self.out}" if self.out else ""
-        return Answer([dict(zip(head, row)) for row in rows], lines(table, *filter(None, [rest, where])))
+        if len(rows) > SHOWN:
+            told.insert(0, f"... {len(rows) - SHOWN:,} more")
+        if self.out is not None:
+            told.append(f"Written to {self.out}")
+        return Answer([dict(zip(head, row)) for row in rows], lines(table, *told))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from timecell import catalog
 from timecell.claims import Claim, Evidence, Measured, Terms, calibrate, ledger, load_claims, quick, read_terms, verify
+from timecell.claims.journal import Journal, beside, code_hash
 from timecell.claims.ledger import Record
 from timecell.claims.terms import tables
 from timecell.cli.command import Answer, Command, Folder, Slug, lines, say
@@ -138,7 +139,8 @@ class Verify(_Measuring):
         timecell verify delay-learning --quick
         timecell verify --all
 
-    Each claim holds, falls short, or stays undecided when its seeds or its time are used up.
+    Each claim holds, falls short, or stays undecided when its seeds or its time are used up. What was interrupted goes on
+    with the seeds that are missing, unless the code has changed.
 
     Attributes:
         slug: which one; `timecell systems` lists them.
@@ -174,9 +176,12 @@ class Verify(_Measuring):
         terms = read_terms(file, claim.name)
         limited = terms if self.seeds is None else at_most(terms, self.seeds)
         ledger.require_writable(self.ledger_file)
-        outcome = verify(claim, limited, self.jobs, say)
-        record = Record.of(slug, outcome, ledger.hash_of(file.with_suffix(".py")), terms.hash)
+        module = file.with_suffix(".py")
+        journal = Journal(beside(self.ledger_file, slug, claim.name), code_hash(module))
+        outcome = verify(claim, limited, self.jobs, say, journal)
+        record = Record.of(slug, outcome, ledger.hash_of(module), terms.hash)
         ledger.append(self.ledger_file, record)
+        journal.close()
         return Answer(
             record.to_json(),
             lines(claim_told(claim, limited), outcome_told(outcome), f"  written to {self.ledger_file}", ""),

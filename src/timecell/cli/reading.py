@@ -77,7 +77,8 @@ class Reading(Command):
         say(f"{self.file}: {describe(data)}")
         if isinstance(data, Series):
             task = Forecast(history=self.history, targets=self.target)
-            return data, task if self.horizon is None else replace(task, horizon=self.horizon)
+            task = task if self.horizon is None else replace(task, horizon=self.horizon)
+            return data, task.seasonal(data)
         for name, given in {"horizon": self.horizon, "history": self.history, "target": self.target[1:]}.items():
             if given:
                 raise InputError(

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from timecell import fuse
-from timecell.credit.rule import Loss, run_slice
-from timecell.data.containers import Batch
-from timecell.errors import InputError
-from timecell.state import StateTree
+from timecell.credit.compose import Named, Rule
+from timecell.credit.time_paths import Full, Instantaneous, RandomSteps, Truncated, at_least_one
 
 
 @dataclass(frozen=True)
-class BPTT:
+class BPTT(Named):
     """Backpropagation through all of time: the exact gradient. Memory grows with the number of steps (Werbos, 1990).
 
     Example:
@@ -25,28 +17,14 @@ class BPTT:
         [slice(0, 100, None)]
     """
 
-    def slices(self, steps: int) -> Iterable[slice]:
-        """One slice that holds everything."""
-        return (slice(0, steps),)
-
-    def backward(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        steps: slice,
-        state: StateTree,
-        loss: Loss,
-        autograd: Callable[[Tensor], Any] = torch.autograd.backward,
-    ) -> tuple[Tensor, StateTree]:
-        """See `Credit.backward`."""
-        y, state = run_slice(net, batch, steps, state)
-        value = loss(y, batch, steps)
-        autograd(value)
-        return value.detach(), state
+    @property
+    def rule(self) -> Rule:
+        """Full in time, exact in space."""
+        return Rule(Full())
 
 
 @dataclass(frozen=True)
-class TruncatedBPTT(BPTT):
+class TruncatedBPTT(Named):
     """Backpropagation through stretches of time; the state goes on, blame stops at their borders.
 
     Attributes:
@@ -60,38 +38,43 @@ class TruncatedBPTT(BPTT):
     steps: int = 50
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(
-                f"{type(self).__name__}(steps)", found=self.steps, expected="at least 1", remedy="choose a longer slice"
-            )
+        at_least_one(self, "steps")
 
-    def slices(self, steps: int) -> Iterable[slice]:
-        """Stretches of equal length; the last one may be shorter."""
-        return tuple(slice(t, min(t + self.steps, steps)) for t in range(0, steps, self.steps))
+    @property
+    def rule(self) -> Rule:
+        """Truncated in time, exact in space."""
+        return Rule(Truncated(self.steps))
 
 
 @dataclass(frozen=True)
-class SLTT(TruncatedBPTT):
+class SLTT(Named):
     """Spatial learning through time: blame goes down through the layers and never back in time (Meng et al., 2023).
+
+        dL/dW = sum over t of  dL_t/dy_t  dy_t/dW   with the state before t held constant
+
+    With `k` (SLTT-K) only k steps of a sequence are blamed, drawn anew for each; the others run without a graph. Their
+    blame counts T/k times, so that the mean over draws is the gradient without `k` and a learning rate that suits one
+    suits the other. (The authors' program leaves this factor out; Adam does not see the difference.)
 
     Every stretch length gives the same gradient in nets of fused cells, so it trades speed (long stretches are fused)
     for memory. A module that mixes time by itself carries blame within a stretch; with ``steps=1`` nothing does.
 
     Attributes:
         steps: length of a stretch.
+        k: how many steps of a sequence are blamed; None: all of them.
+
+    Example:
+        >>> list(SLTT(steps=4).slices(10))
+        [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
     """
 
     steps: int = 4
+    k: int | None = None
 
-    def backward(
-        self,
-        net: nn.Module,
-        batch: Batch,
-        steps: slice,
-        state: StateTree,
-        loss: Loss,
-        autograd: Callable[[Tensor], Any] = torch.autograd.backward,
-    ) -> tuple[Tensor, StateTree]:
-        """See `Credit.backward`."""
-        with fuse.carry("none"):
-            return super().backward(net, batch, steps, state, loss, autograd)
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "k")
+
+    @property
+    def rule(self) -> Rule:
+        """No path in time, exact in space."""
+        return Rule(Instantaneous(self.steps) if self.k is None else RandomSteps(self.steps, self.k))

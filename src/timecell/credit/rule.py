@@ -24,7 +24,11 @@ Loss = Callable[[Tensor, Batch, slice], Tensor]
 
 
 class Credit(Protocol):
-    """A learning rule. Implementations are frozen dataclasses."""
+    """A learning rule. Implementations are frozen dataclasses.
+
+    A rule may promise more, which `timecell.credit.check` then holds it to: ``exact = True``, its gradient is that of the
+    loss; ``local = True``, no blame comes down to a layer through the layers above it.
+    """
 
     def slices(self, steps: int) -> Iterable[slice]:
         """The stretches in which a sequence of so many steps is visited, in order."""
@@ -44,12 +48,13 @@ class Credit(Protocol):
             net: ``net(x, state, lengths=lengths) -> (y, state)``.
             batch: the whole batch, all of time.
             steps: the slice to run.
-            state: the state at its beginning; None at the start of the sequence.
+            state: what the rule returned for the slice before, detached; None at the start of the sequence.
             loss: the task's.
             autograd: what starts backpropagation; training hands over Fabric's.
 
         Returns:
-            The slice's loss (a number without history) and the state at its end.
+            The slice's loss (a number without history) and the state at its end: the net's, or what the rule hands on
+            to the next slice beside it (traces, draws), of the same tree-like form.
         """
 
 

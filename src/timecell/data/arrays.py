@@ -12,7 +12,9 @@ from jaxtyping import Shaped
 
 from timecell.errors import DataError, unknown_name
 
-Layout = Literal["spikes", "sequences", "series"]
+Layout = Literal["spikes", "events", "sequences", "series"]
+EVENT = ("x", "y", "t", "p")
+"""What an event of a camera is made of: column, row, time, polarity."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,18 @@ class Arrays:
         return replace(self, named={k: v for k, v in self.named.items() if k not in names})
 
     def layout(self, kind: str | None, target: str | None) -> Layout:
-        """Which of the three layouts the names make; DataError if none."""
+        """Which of the four layouts the names make; DataError if none."""
         x = self.named.get("x", self.named.get("values"))
         if "times" in self.named:
             layout: Layout = "spikes"
+        elif set(EVENT) <= self.named.keys() or any(
+            set(EVENT) <= set(a.dtype.names or ()) for a in self.named.values()
+        ):
+            layout = "events"
         elif x is None:
             raise DataError(
                 str(self.path), found=f"the arrays {', '.join(self.named) or 'none'}",
-                expected="x [N, T, C] with y [N], values [T, C], or times, units, offsets, labels",
+                expected="x [N, T, C] with y [N], values [T, C], times, units, offsets, labels, or x, y, t, p of events",
                 remedy="name the arrays so",
             )  # fmt: skip
         else:

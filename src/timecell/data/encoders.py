@@ -1,7 +1,8 @@
-"""From values to spikes: `direct`, `rate`, `latency`, `delta`, and `filterbank_spikes`, an ear for sound.
+"""From values to spikes: codes for intensities, for series and for sound.
 
-Intensities [B, ...] in [0, 1] become spikes [B, T, ...] with `direct`, `rate` and `latency`; a series [..., T, C]
-becomes ON and OFF spikes [..., T, 2 C] with `delta`.
+Intensities [B, ...] in [0, 1] become spikes [B, T, ...] with `direct`, `rate`, `latency` and `log_latency`, if you like
+after `population` has spread each over several units. A series [..., T, C] becomes ON and OFF spikes [..., T, 2 C] with
+`delta` (changes by a threshold) or `level_crossing` (passages of fixed levels). `filterbank_spikes` is an ear.
 """
 
 from __future__ import annotations
@@ -68,8 +69,68 @@ def latency(x: Float[Tensor, "B ..."], steps: int) -> Float[Tensor, "B T ..."]:
     return spikes.scatter_(1, at.unsqueeze(1), (x > 0).to(x.dtype).unsqueeze(1))
 
 
+def log_latency(
+    x: Float[Tensor, "B ..."], steps: int, *, tau: float = 5.0, threshold: float = 0.01
+) -> Float[Tensor, "B T ..."]:
+    """One spike, when a leaky integrator driven by x reaches a threshold: at step tau ln(x / (x - threshold)), rounded.
+
+    The membrane relaxes from 0 to x with time constant tau, so strong inputs lie close together and weak ones far
+    apart. An input at or below the threshold never spikes, and neither does one that would need `steps` or more.
+
+    Args:
+        x: intensities in [0, 1].
+        steps: number of steps T.
+        tau: time constant in steps.
+        threshold: the membrane's, in units of x.
+
+    Raises:
+        InputError: a value lies outside [0, 1], or tau or threshold is not positive.
+
+    Example:
+        >>> log_latency(torch.tensor([[1.0, 0.03, 0.01]]), steps=4)[0].argmax(0).tolist()
+        [0, 2, 0]
+        >>> log_latency(torch.tensor([[1.0, 0.03, 0.01]]), steps=4)[0].sum(0).tolist()
+        [1.0, 1.0, 0.0]
+    """
+    for name, value in (("tau", tau), ("threshold", threshold)):
+        if not 0 < value < np.inf:
+            raise InputError(name, found=value, expected="above 0", remedy="tau=5.0 and threshold=0.01 are usual")
+    spikes = torch.zeros_like(direct(_intensity(x), steps))
+    at = tau * torch.log(x / (x - threshold).clamp(min=torch.finfo(x.dtype).tiny))
+    fires = (x > threshold) & (at.round() < steps)
+    step = torch.where(fires, at, 0.0).round().long()
+    return spikes.scatter_(1, step.unsqueeze(1), fires.to(x.dtype).unsqueeze(1))
+
+
+def population(x: Float[Tensor, "*B C"], units: int) -> Float[Tensor, "*B C*units"]:
+    """Each value as the responses of several units, each with a Gaussian tuning curve (Bohte, Kok & La Poutre 2002).
+
+    The curves are centred evenly from 0 to 1, their width is two thirds of the distance between two centres. The
+    responses lie in [0, 1] and go on to `rate`, `latency` or straight into a network.
+
+    Args:
+        x: intensities in [0, 1].
+        units: number of curves, at least 2.
+
+    Returns:
+        Responses, all units of the first channel first.
+
+    Raises:
+        InputError: a value lies outside [0, 1], or there are fewer than 2 units.
+
+    Example:
+        >>> (100 * population(torch.tensor([[0.5]]), units=3)).round().tolist()
+        [[32.0, 100.0, 32.0]]
+    """
+    if units < 2:
+        raise InputError("units", found=units, expected="at least 2", remedy="pass more units")
+    centre = torch.linspace(0, 1, units, dtype=x.dtype, device=x.device)
+    apart = (_intensity(x).unsqueeze(-1) - centre) * (units - 1)  # in distances between centres
+    return torch.exp(-0.5 * (apart / (2 / 3)) ** 2).flatten(-2)
+
+
 def delta(x: Float[Tensor, "*B T C"], threshold: float) -> Float[Tensor, "*B T 2C"]:
-    """Level crossings: each channel sends an ON spike per threshold that it rises, an OFF spike per threshold it falls.
+    """Changes: each channel sends an ON spike per threshold that it rises, an OFF spike per threshold that it falls.
 
     The reference starts at the first value and follows by whole thresholds, so several spikes may fall into one step
     and x[0] + threshold * cumsum(ON - OFF) stays within one threshold of x.
@@ -90,8 +151,7 @@ def delta(x: Float[Tensor, "*B T C"], threshold: float) -> Float[Tensor, "*B T 2
     """
     if not threshold > 0:
         raise InputError("threshold", found=threshold, expected="above 0", remedy="try the standard deviation of x")
-    if not torch.isfinite(x).all():
-        raise InputError("x", found="a value that is not finite", expected="numbers", remedy="fill the gaps first")
+    _finite(x)
     reference = x[..., 0, :]
     moves = []
     for value in x.unbind(-2):
@@ -99,6 +159,37 @@ def delta(x: Float[Tensor, "*B T C"], threshold: float) -> Float[Tensor, "*B T 2
         reference = reference + threshold * move
         moves.append(move)
     moved = torch.stack(moves, dim=-2)
+    return torch.cat([moved.clamp(min=0), moved.clamp(min=0) - moved], dim=-1)
+
+
+def level_crossing(x: Float[Tensor, "*B T C"], levels: Float[Tensor, "L"]) -> Float[Tensor, "*B T 2C"]:
+    """Passages of fixed levels: an ON spike for each level that a channel rises to, an OFF spike for each it falls below.
+
+    Several levels may be passed in one step. Unlike in `delta` the levels stand still, may lie at any distance, and say
+    where the signal is and not only how it changes: of the levels, ``(levels <= x[0]).sum() + cumsum(ON - OFF)`` lie at
+    or below x at each step, so x lies between that level and the next.
+
+    Args:
+        x: series, time on the last axis but one.
+        levels: ascending, in the units of x.
+
+    Returns:
+        Counts, ON spikes of all channels and then OFF spikes; none at the first step.
+
+    Raises:
+        InputError: the levels do not ascend, or x is not finite.
+
+    Example:
+        >>> level_crossing(torch.tensor([[0.0], [2.5], [1.0]]), levels=torch.tensor([0.5, 1.5, 2.0])).tolist()
+        [[0.0, 0.0], [3.0, 0.0], [0.0, 2.0]]
+    """
+    if levels.ndim != 1 or not len(levels) or not (levels.diff() > 0).all():
+        raise InputError(
+            "levels", found=levels.tolist(), expected="ascending numbers", remedy="sort them: torch.unique"
+        )
+    _finite(x)
+    below = torch.searchsorted(levels.to(x), x.contiguous(), right=True)
+    moved = below.diff(dim=-2, prepend=below[..., :1, :]).to(x.dtype)
     return torch.cat([moved.clamp(min=0), moved.clamp(min=0) - moved], dim=-1)
 
 
@@ -207,6 +298,11 @@ def _intensity(x: Tensor) -> Tensor:
             "x", found=f"values from {low:g} to {high:g}", expected="0 to 1", remedy="scale them to [0, 1]"
         )
     return x
+
+
+def _finite(x: Tensor) -> None:
+    if not torch.isfinite(x).all():
+        raise InputError("x", found="a value that is not finite", expected="numbers", remedy="fill the gaps first")
 
 
 def _positive(name: str, value: int) -> int:

@@ -1,10 +1,11 @@
-"""What named arrays mean: spikes of labelled samples, a dense block of labelled samples, or one long series.
+"""What named arrays mean: spikes or blocks of labelled samples, one long series, or the events of one recording.
 
     spikes      times [E], units [E], offsets [N+1]; labels [N], speakers [N], split [N], classes [K], tick
     sequences   x [N, T, C] or [N, T]; y [N], lengths [N], group [N], split [N], rate
     series      values [T, C] or [T] (or x without y); time [T], rate
+    events      x, y, t, p [E], or one array [E] with these fields; tick, height, width
 
-`tick` is the length in seconds of one unit of `times`; times without it are in seconds. An array that none of this
+`tick` is the length in seconds of one unit of `times` or `t`; spike times without it are in seconds. An array that none of this
 explains is an error, because a misspelt `lengths` would otherwise make padding into data.
 """
 
@@ -16,13 +17,14 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from timecell.data.arrays import Arrays
+from timecell.data.arrays import EVENT, Arrays
 from timecell.data.binning import bin_spikes
 from timecell.data.containers import Schema, Sequences, Series, is_counts
+from timecell.data.events import EventStream, Size
 from timecell.data.grid import regular_grid
 from timecell.data.labels import class_indices
 from timecell.data.table import PARTS
-from timecell.errors import DataError, unknown_name
+from timecell.errors import DataError, InputError, unknown_name
 
 
 def series(arrays: Arrays, *, period: int | None = None) -> Series:
@@ -76,7 +78,9 @@ def sequences(arrays: Arrays, *, target: str | None = None, group: str | None = 
     return _with_labels(arrays, values, np.concatenate([[0], np.cumsum(lengths)]), schema, group)
 
 
-def spikes(arrays: Arrays, *, dt: float, target: str | None = None, group: str | None = None) -> Sequences:
+def spikes(
+    arrays: Arrays, *, dt: float = 0.010, tick: float | None = None, target: str | None = None, group: str | None = None
+) -> Sequences:
     """Labelled samples of spike counts in bins of dt seconds, from time zero of each sample to its last spike.
 
     Raises:
@@ -104,27 +108,63 @@ def spikes(arrays: Arrays, *, dt: float, target: str | None = None, group: str |
     )
     arrays.refuse(units < 0, "units", "a unit number from 0 on", "correct the number")
     channels = int(units.max()) + 1
-    values, starts = bin_spikes(times * _tick(arrays, times), units.astype(np.int64), offsets, dt, channels)
+    seconds = times * _tick(arrays, tick, 1.0 if times.dtype.kind == "f" else None)
+    values, starts = bin_spikes(seconds, units.astype(np.int64), offsets, dt, channels, arrays.source("times"))
     names = tuple(f"unit{c}" for c in range(channels))
     schema = Schema("sequences", names, None, 1 / dt, spikes=True, label=label)
     return _with_labels(arrays, values, starts, schema, group)
 
 
-def _tick(arrays: Arrays, times: np.ndarray) -> float:
-    """Seconds in one unit of `times`."""
-    if "tick" in arrays.named:
-        tick = float(arrays.get("tick", "iuf", ()))
-        if not tick > 0 or not np.isfinite(tick):
-            raise DataError(
-                arrays.source("tick"), found=tick, expected="seconds above 0", remedy="0.001 = milliseconds"
-            )
-        return tick
-    if times.dtype.kind != "f":
-        raise DataError(
-            arrays.source("times"), found=f"{times.dtype} and no array 'tick'", expected="a unit of time",
-            remedy="add tick, the seconds in one unit of time (0.001 for milliseconds)",
+def events(arrays: Arrays, *, tick: float | None = None, size: Size | None = None) -> EventStream:
+    """The events of one recording.
+
+    Args:
+        arrays: x, y, t, p, or one array with these fields.
+        tick: seconds in one unit of t, where the file has no array `tick`.
+        size: (height, width) of the sensor, where the file has no arrays `height` and `width`.
+
+    Raises:
+        DataError: an array has a wrong shape or type, a pixel lies off the sensor, times go back.
+        InputError: the unit of time or the size of the sensor is not known, or other than the file says.
+    """
+    for name, array in arrays.named.items():
+        if array.dtype.names:
+            fields = {field: array[field] for field in array.dtype.names}
+            arrays = replace(arrays, named={k: v for k, v in arrays.named.items() if k != name} | fields)
+    arrays.only(*EVENT, "tick", "height", "width")
+    t = arrays.get("t", "iuf", (None,))
+    x, y, p = (arrays.get(name, kinds, t.shape) for name, kinds in (("x", "iu"), ("y", "iu"), ("p", "biu")))
+    seconds = _tick(arrays, tick, None)
+    given = tuple(int(arrays.get(name, "iu", ())) for name in ("height", "width") if name in arrays.named)
+    if size is None and len(given) != 2:
+        raise InputError(
+            "size", found=f"none, and no height and width in {arrays.path}", expected="(height, width) of the sensor",
+            remedy="say it: size=(128, 128) (--size 128 128)",
         )  # fmt: skip
-    return 1.0
+    if size is not None and given and tuple(size) != given:
+        raise InputError("size", found=size, expected=f"{given}, as {arrays.path} says", remedy="leave it out")
+    return EventStream(x, y, t, p.astype(np.int64), seconds, size or (given[0], given[1]), source=str(arrays.path))
+
+
+def _tick(arrays: Arrays, given: float | None, usual: float | None) -> float:
+    """Seconds in one unit of time: as given, as the file says, or as usual."""
+    own = None
+    if "tick" in arrays.named:
+        own = float(arrays.get("tick", "iuf", ()))
+        if not 0 < own < np.inf:
+            raise DataError(arrays.source("tick"), found=own, expected="seconds above 0", remedy="0.001 = milliseconds")
+    if given is not None and own is not None and given != own:
+        raise InputError("tick", found=given, expected=f"{own}, as {arrays.path} says", remedy="leave it out")
+    tick = given or own or usual
+    if tick is None:
+        name = "times" if "times" in arrays.named else "t"
+        raise DataError(
+            arrays.source(name), found="no array 'tick', and no tick= given", expected="a unit of time",
+            remedy="say the seconds in one unit of time: tick=0.001 (--tick 0.001) for milliseconds, 1e-6 for microseconds",
+        )  # fmt: skip
+    if not 0 < tick < np.inf:
+        raise InputError("tick", found=tick, expected="seconds above 0", remedy="1e-6 means microseconds")
+    return tick
 
 
 def _with_labels(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
 from timecell.data.table import Table, number
+from timecell.data.text import read_text
 from timecell.errors import DataError
 
+SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 SEPARATORS = ",;\t|"
 
 
@@ -28,7 +28,7 @@ def read_csv(path: Path) -> Table:
         DataError: the file is empty, truncated, no UTF-8 text, has no names or the same name twice, no rows, a row
             with too few or too many cells, or a blank line in the middle.
     """
-    text = _text(path)
+    text = read_text(path)
     try:
         names, rows, lines = _rows(path, text, _separator(text))
     except csv.Error as error:
@@ -42,34 +42,6 @@ def read_csv(path: Path) -> Table:
         )
     columns = {name: _column(cells) for name, cells in zip(names, zip(*rows))}
     return Table(path, columns, np.array(lines), unit="line")
-
-
-def _text(path: Path) -> str:
-    """The file's text, unpacked if its name ends in .gz."""
-    raw = path.read_bytes()
-    if path.suffix.lower() == ".gz":
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(
-                str(path), found=f"damaged gzip data ({error})", expected="a whole gzip file",
-                remedy="copy or download it again",
-            ) from error  # fmt: skip
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, byte {error.start}", found=f"0x{raw[error.start]:02x}", expected="text in UTF-8",
-            remedy="save the table as CSV UTF-8",
-        ) from error  # fmt: skip
-    if not text.strip():
-        raise DataError(
-            str(path),
-            found="an empty file",
-            expected="a line of column names and rows",
-            remedy="check how it was written",
-        )
-    return text
 
 
 def _separator(text: str) -> str:

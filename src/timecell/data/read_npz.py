@@ -1,42 +1,40 @@
-"""NPZ archives into named arrays. Nothing is ever unpickled."""
+"""NPZ archives into named arrays. Nothing is ever unpickled, and nothing is unpacked that promises too much."""
 
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from timecell.data.arrays import Arrays
+from timecell.data.damage import reading, refuse_bomb
+from timecell.data.read_npy import whole_array
 from timecell.errors import DataError
 
+SUFFIXES = (".npz",)
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
+
+def read_npz(path: Path) -> Arrays:
     """All arrays of an archive written by `np.savez` or `np.savez_compressed`.
 
     Raises:
-        DataError: the file is truncated or no NPZ archive, or holds pickled objects.
+        DataError: the file is truncated or no NPZ archive, holds pickled objects, or unpacks to a huge size.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: _plain(path, archive, name) for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            str(path), found=f"no readable NPZ archive ({error})", expected="a whole archive written by np.savez",
-            remedy="copy or write it again",
-        ) from error  # fmt: skip
+    with reading(path, "NPZ archive"), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        refuse_bomb(path, sum(member.file_size for member in members), path.stat().st_size)
+        named = {}
+        for member in members:
+            named[member.filename.removesuffix(".npy")] = _array(path, archive, member)
+    return Arrays(path, named)
 
 
-def _plain(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    """One array; DataError if it is pickled."""
-    try:
-        return archive[name]
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise
+def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    if not member.filename.endswith(".npy"):
         raise DataError(
-            f"{path}, array {name!r}", found="pickled Python objects", expected="an array of numbers or text",
-            remedy="pad sequences of different lengths to one array x [N, T, C] and add lengths [N]",
-        ) from error  # fmt: skip
+            f"{path}, {member.filename}", found="a file that is no array", expected="arrays written by np.savez",
+            remedy="write the archive again with np.savez(path, x=..., y=...)",
+        )  # fmt: skip
+    with archive.open(member) as file:
+        return whole_array(path, file, member.file_size, member.filename.removesuffix(".npy"))

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from timecell.data.damage import reading, refuse_bomb
 from timecell.data.table import Table
 from timecell.errors import DataError, MissingExtra
+
+SUFFIXES = (".parquet", ".pq")
 
 
 def read_parquet(path: Path) -> Table:
@@ -21,17 +24,12 @@ def read_parquet(path: Path) -> Table:
         MissingExtra: pyarrow is not installed.
     """
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingExtra("pyarrow", "tables", f"reading {path}") from error
-    try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            str(path), found=f"no readable Parquet ({str(error).splitlines()[0]})", expected="a whole Parquet file",
-            remedy="copy or write it again",
-        ) from error  # fmt: skip
+    with reading(path, "Parquet file"), pq.ParquetFile(path) as file:
+        refuse_bomb(path, 8 * file.metadata.num_rows * file.metadata.num_columns, path.stat().st_size)
+        table = file.read()
     names = table.column_names
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])

@@ -4,7 +4,10 @@
 contexts that say how loops run and how far blame travels.
 """
 
-from timecell.fuse.loop import backend, carry, explain, run, source, why_plain
+from timecell.fuse.jacobian import Jacobian, jacobian
+from timecell.fuse.loop import backend, carry, carrying, explain, run, source, why_plain
 from timecell.fuse.trace import Step
 
-__all__ = ["Step", "backend", "carry", "explain", "run", "source", "why_plain"]
+__all__ = [
+    "Jacobian", "Step", "backend", "carry", "carrying", "explain", "jacobian", "run", "source", "why_plain",
+]  # fmt: skip

@@ -13,13 +13,14 @@ Three things happen on the way from graph to source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from timecell.fuse.trace import Step, dtype_of, locate, operations, results
+from timecell.fuse.trace import Step, is_truth, locate, operations, results
 
 BLOCK = 1024  # units in a block: a few rows of this width stay in first-level cache
 AHEAD = 2  # steps between the hint that a row will be read and its reading
@@ -31,7 +32,8 @@ TABLE: dict[str, str] = {
     "exp": "exp({0})", "log": "log({0})", "tanh": "tanh({0})", "sigmoid": "sigmoid({0})",
     "sin": "math.sin({0})", "cos": "math.cos({0})", "sinh": "math.sinh({0})", "cosh": "math.cosh({0})",
     "asin": "math.asin({0})", "acos": "math.acos({0})", "atan": "math.atan({0})", "atan2": "math.atan2({0}, {1})",
-    "hypot": "math.hypot({0}, {1})", "erf": "math.erf({0})", "exp2": "real(2.0 ** {0})",
+    "hypot": "math.hypot({0}, {1})", "erf": "math.erf({0})", "exp2": "real(2.0 ** {0})", "pow": "real({0} ** {1})", "square": "{0} * {0}",
+    "at_least": "({1} if {0} < {1} else {0})", "at_most": "({1} if {0} > {1} else {0})",
     "expm1": "math.expm1({0})", "log1p": "math.log1p({0})",
     "floor": "np.floor({0})", "ceil": "np.ceil({0})", "trunc": "np.trunc({0})", "round": "np.rint({0})",
     "maximum": "({0} if ({0} >= {1}) | ({0} != {0}) else {1})", "minimum": "({0} if ({0} <= {1}) | ({0} != {0}) else {1})",
@@ -191,12 +193,94 @@ def _signature(time_arrays: int, params: int, rest: Sequence[str]) -> str:
     return f"types.void({', '.join(kinds)})"
 
 
-class _Body:
+class Expressions:
+    """From a node of the graph to an expression in the emitted language. Who emits says how a value is read."""
+
+    table: Mapping[str, str] = TABLE
+
+    def __init__(self) -> None:
+        self.constants: list[float] = []
+
+    def read(self, node: fx.Node) -> str:
+        """The expression of an operand."""
+        raise NotImplementedError
+
+    def choose(self, condition: str, yes: str, no: str) -> str:
+        """One of two values."""
+        return f"({yes} if {condition} else {no})"
+
+    def expression(self, node: fx.Node) -> str:
+        """What computes a node."""
+        op = _name(node)
+        real = not is_truth(node)
+        if op in SAME:
+            (source,) = node.all_input_nodes
+            return self.operand(source, real)
+        if op in CONSTANT:
+            at = CONSTANT[op]
+            return self.operand(float(op == "ones_like") if at is None else node.args[at], real)
+        if op == "pow":
+            return self._power(node)
+        if op == "clamp":
+            return self._clamp(node)
+        if op == "div" and "rounding_mode" in node.kwargs:
+            return ROUNDING[str(node.kwargs["rounding_mode"])].format(*(self.operand(a, True) for a in node.args))
+        truth = op.startswith(("logical", "bitwise"))
+        mixed = op in ("where", "masked_fill")
+        operands = [
+            self.operand(a, real=not truth and not (mixed and isinstance(a, fx.Node) and is_truth(a)))
+            for a in node.args
+        ]
+        if node.kwargs.get("alpha", 1) != 1:
+            operands[1] = f"{self.operand(node.kwargs['alpha'], True)} * {operands[1]}"
+        return self.table[op].format(*operands)
+
+    def operand(self, a: object, real: bool) -> str:
+        """An argument of an operation: a node, or a Python number."""
+        if isinstance(a, fx.Node):
+            flag = real and is_truth(a)
+            return self.choose(self.read(a), "ONE", "ZERO") if flag else self.read(a)
+        if isinstance(a, bool):
+            return LITERALS[float(a)] if real else str(a)
+        if isinstance(a, (int, float)):
+            value = float(a)
+            if value in LITERALS:
+                return LITERALS[value]
+            if value not in self.constants:
+                self.constants.append(value)
+            return f"c{self.constants.index(value)}"
+        raise NotPointwise(f"an operand of type {type(a).__name__}")
+
+    def _power(self, node: fx.Node) -> str:
+        base, exponent = node.args
+        b = self.operand(base, True)
+        whole = float(exponent) if isinstance(exponent, (int, float)) else None
+        if whole == 1.0:
+            return b
+        if whole in (2.0, 3.0, 4.0):
+            squared = self.table["square"].format(b)
+            return {2.0: squared, 3.0: f"{squared} * {b}", 4.0: self.table["square"].format(f"({squared})")}[whole]
+        if exponent == 0.5:
+            return self.table["sqrt"].format(b)
+        return self.table["pow"].format(b, self.operand(exponent, True))
+
+    def _clamp(self, node: fx.Node) -> str:
+        low, high = ([*node.args[1:], None, None])[:2]
+        low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
+        text = self.operand(node.args[0], True)
+        if low is not None:
+            text = self.table["at_least"].format(text, self.operand(low, True))
+        if high is not None:
+            text = self.table["at_most"].format(text, self.operand(high, True))
+        return text
+
+
+class _Body(Expressions):
     """The inside of ``instant``: lines of source for the wanted outputs of a graph."""
 
     def __init__(self, step: Step, graph: fx.Graph, wanted: Sequence[fx.Node], dtype: torch.dtype) -> None:
+        super().__init__()
         self.step, self.dtype, self.wanted = step, dtype, list(wanted)
-        self.constants: list[float] = []
         self.lines: list[str] = []
         needed = _ancestors(wanted)
         alone = _param_only(graph, step.params)
@@ -216,79 +300,19 @@ class _Body:
             self._line(node, i)
 
     def _line(self, node: fx.Node, i: int) -> None:
-        op = _name(node)
-        name = f"{op.strip('_')}_{i}"
-        real = dtype_of(node).is_floating_point
-        if op in SAME:
-            (source,) = node.all_input_nodes
-            cast = real and not dtype_of(source).is_floating_point
-            text = f"(ONE if {self.names[source]} else ZERO)" if cast else self.names[source]
-        elif op in CONSTANT:
-            at = CONSTANT[op]
-            text = self._operand(float(op == "ones_like") if at is None else node.args[at], real)
-        elif op == "pow":
-            text = self._power(node)
-        elif op == "clamp":
-            text = self._clamp(node)
-        elif op == "div" and "rounding_mode" in node.kwargs:
-            text = ROUNDING[str(node.kwargs["rounding_mode"])].format(*(self._operand(a, True) for a in node.args))
-        else:
-            truth = op.startswith(("logical", "bitwise"))
-            mixed = op in ("where", "masked_fill")
-            operands = [
-                self._operand(
-                    a, real=not truth and not (mixed and isinstance(a, fx.Node) and not dtype_of(a).is_floating_point)
-                )
-                for a in node.args
-            ]
-            if node.kwargs.get("alpha", 1) != 1:
-                operands[1] = f"{self._operand(node.kwargs['alpha'], True)} * {operands[1]}"
-            text = TABLE[op].format(*operands)
+        name = f"{_name(node).strip('_')}_{i}"
+        self.lines.append(f"{name} = {self.expression(node)}")
         self.names[node] = name
-        self.lines.append(f"{name} = {text}")
 
-    def _operand(self, a: object, real: bool) -> str:
-        if isinstance(a, fx.Node):
-            flag = real and not dtype_of(a).is_floating_point
-            return f"(ONE if {self.names[a]} else ZERO)" if flag else self.names[a]
-        if isinstance(a, bool):
-            return LITERALS[float(a)] if real else str(a)
-        if isinstance(a, (int, float)):
-            value = float(a)
-            if value in LITERALS:
-                return LITERALS[value]
-            if value not in self.constants:
-                self.constants.append(value)
-            return f"c{self.constants.index(value)}"
-        raise NotPointwise(f"an operand of type {type(a).__name__}")
-
-    def _power(self, node: fx.Node) -> str:
-        base, exponent = node.args
-        if isinstance(exponent, (int, float)) and float(exponent) in (2.0, 3.0, 4.0):
-            b = self._operand(base, True)
-            return " * ".join([b] * int(exponent))
-        if exponent == 0.5:
-            return f"math.sqrt({self._operand(base, True)})"
-        if exponent == 1:
-            return self._operand(base, True)
-        return f"real({self._operand(base, True)} ** {self._operand(exponent, True)})"
-
-    def _clamp(self, node: fx.Node) -> str:
-        low, high = ([*node.args[1:], None, None])[:2]
-        low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
-        text = self._operand(node.args[0], True)
-        if low is not None:
-            text = f"({self._operand(low, True)} if {text} < {self._operand(low, True)} else {text})"
-        if high is not None:
-            text = f"({self._operand(high, True)} if {text} > {self._operand(high, True)} else {text})"
-        return text
+    def read(self, node: fx.Node) -> str:
+        return self.names[node]
 
     def function(
         self, takes: Sequence[str], loads: dict[str, str], outputs: Sequence[str], width: str,
         add: Sequence[str] = (), traces: Sequence[str] = (),
     ) -> str:  # fmt: skip
         """Source of ``instant``: read a unit's values, compute, write."""
-        values = [self._operand(w, True) if w is not None else "ZERO" for w in self.wanted]
+        values = [self.operand(w, True) if w is not None else "ZERO" for w in self.wanted]
         read = [
             f"{n}_ = {a}[n]" + (f" + r_{n[2:]}[n]" if n[:2] == "g_" and n[2:] in traces else "")
             for n, a in loads.items()
@@ -327,12 +351,13 @@ L1 = types.Array(types.int64, 1, "C")
 
 def _name(node: fx.Node) -> str:
     """The operation's name without its overload."""
-    return node.target.overloadpacket.__name__ if hasattr(node.target, "overloadpacket") else str(node.target)
+    target: Any = node.target
+    return target.overloadpacket.__name__ if hasattr(target, "overloadpacket") else target.__name__
 
 
 def _refuse(step: Step, names: Sequence[str]) -> None:
     """Stop at operations outside the table, naming one whose source line can be found."""
-    known = {*TABLE, *SAME, *CONSTANT, "pow", "clamp"}
+    known = {*TABLE, *SAME, *CONSTANT, "clamp"}
     strange = [n for n in dict.fromkeys(names) if n not in known]
     if strange:
         places = {n: locate(step, (n,)) for n in strange}

@@ -1,15 +1,15 @@
 """Run a step over time: choose the grain, call the fused loop or the plain one, say which.
 
-Two grains stand so far, chosen from the traced graph and printed by `explain`:
+Three grains, printed by `explain`:
 
-* **unit**: every operation is pointwise; one fused loop over time, forward and adjoint;
-* **plain**: a Python loop over the step itself. It is the reference for everything else, serves what is not
-  pointwise, and announces itself in one line.
+* **unit**: independent units, every operation pointwise; one fused loop over time, forward and adjoint;
+* **row**: units mix within a sample (products, sums, softmax, a history); one fused loop too, over groups of samples;
+* **plain**: a Python loop over the step itself. It is the reference for the others, serves what they do not have, and
+  announces itself in one line.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,8 @@ from torch import Tensor
 from timecell.errors import InputError
 from timecell.fuse import cache
 from timecell.fuse.emit import NotPointwise
-from timecell.fuse.operator import Run, plan, plan_key
+from timecell.fuse.operator import Run
+from timecell.fuse.plan import plan, plan_key
 from timecell.fuse.trace import Step, transforms_active
 
 _backend: ContextVar[str] = ContextVar("backend", default="auto")
@@ -63,6 +64,11 @@ def carry(mode: Literal["full", "none"]) -> Iterator[None]:
         _carry.reset(token)
 
 
+def carrying() -> str:
+    """How far blame travels here: "full" or "none"; see `carry`."""
+    return _carry.get()
+
+
 @torch.compiler.assume_constant_result
 def _settings() -> tuple[str, str]:
     return _backend.get(), _carry.get()
@@ -80,9 +86,9 @@ def run(
 
     Args:
         step: the instant.
-        inputs: each [B, T, ...] of one shape.
+        inputs: each [B, T, ...]; of one shape, or as `Step.shapes` says.
         states: each [B, ...], the state before the first step.
-        params: each broadcastable to the unit shape ``...``.
+        params: each broadcastable to the unit shape ``...``, or as `Step.shapes` says.
         lengths: [B] steps of each sample; outputs after it are zero and the state stays.
         record: names of states whose whole course is wanted.
 
@@ -99,7 +105,7 @@ def run(
         if reason is None:
             return _fused(step, inputs, states, params, lengths, record, reach)
         if chosen == "fused":
-            raise InputError("backend", found=reason, expected="a step of pointwise operations", remedy='use "auto"')
+            raise InputError("backend", found=reason, expected="a step that can be fused", remedy='use "auto"')
         _tell(step, reason)
     return _plain(step, inputs, states, params, lengths, record, reach)
 
@@ -128,10 +134,14 @@ def _fused(
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
     key = plan_key(step, inputs[0].dtype)
     rows, steps, *shape = inputs[0].shape
-    units = math.prod(shape)
-    x = [t.reshape(rows, steps, units) for t in inputs]
-    s = [t.reshape(rows, units) for t in states]
-    p = [q.expand(shape).reshape(1, units) for q in params]
+    x = [t.flatten(2) if t.ndim > 2 else t.unsqueeze(2) for t in inputs]
+    s = [t.flatten(1) if t.ndim > 1 else t.unsqueeze(1) for t in states]
+    if step.shapes is None:
+        p = [q.expand(shape).reshape(1, -1) for q in params]
+        y_shape = tuple(shape)
+    else:
+        p = [q.reshape(1, -1) for q in params]
+        y_shape = plan(key).output_shape
     recorded = tuple(name in record for name in step.states)
     if transforms_active() or (torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *s, *p))):
         learn = tuple(transforms_active() or q.requires_grad for q in p)
@@ -143,8 +153,10 @@ def _fused(
         out = torch.ops.timecell.loop(key, x, s, p, lengths, list(keep))
     m = len(step.states)
     trajectories = dict(zip([name for name, k in zip(step.states, keep) if k], out[1 + m :]))
-    courses = {name: _silence(trajectories[name][:, 1:], lengths).unflatten(2, shape) for name in record}
-    return out[0].reshape(inputs[0].shape), [f.reshape(rows, *shape) for f in out[1 : 1 + m]], courses
+    ends = {name: state.shape[1:] for name, state in zip(step.states, states)}
+    courses = {name: _silence(trajectories[name][:, 1:], lengths).reshape(rows, steps, *ends[name]) for name in record}
+    finals = [f.reshape(state.shape) for f, state in zip(out[1 : 1 + m], states)]
+    return out[0].reshape(rows, steps, *y_shape), finals, courses
 
 
 def _plain(
@@ -153,27 +165,37 @@ def _plain(
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
     rows, _, *shape = inputs[0].shape
     cut = reach == "none"
-    params = [q.expand(shape) for q in params]
+    function = step.function
+    if step.shapes is None:
+        params = [q.expand(shape) for q in params]
+    else:
+        function = torch.vmap(step.function, in_dims=(0,) * (len(inputs) + len(states)) + (None,) * len(params))
     outputs: list[Tensor] = []
     courses: dict[str, list[Tensor]] = {name: [] for name in record}
     state = list(states)
     for t, instant in enumerate(zip(*(x.unbind(1) for x in inputs))):  # unbind: indexing x[:, t] is quadratic backward
         before = [s.detach() for s in state] if cut else state
-        y, *after = step.function(*instant, *before, *params)
+        y, *after = function(*instant, *before, *params)
         if lengths is not None:
-            alive = (t < lengths).view(rows, *([1] * len(shape)))
-            y = torch.where(alive, y, torch.zeros_like(y))
-            after = [torch.where(alive, new, old) for new, old in zip(after, state)]
+            alive = t < lengths
+            y = torch.where(_like(alive, y), y, torch.zeros_like(y))
+            after = [torch.where(_like(alive, new), new, old) for new, old in zip(after, state)]
         state = after
         outputs.append(y)
         for name in record:
             courses[name].append(state[step.states.index(name)])
-    y_all = torch.stack(outputs, 1) if outputs else inputs[0].new_zeros(inputs[0].shape)
-    stacked = {
-        name: _silence(torch.stack(c, 1), lengths) if c else inputs[0].new_zeros(inputs[0].shape)
-        for name, c in courses.items()
-    }
-    return y_all, state, stacked
+    if not outputs:  # T = 0
+        y_shape = shape if step.shapes is None else step.function(*step.examples())[0].shape
+        ends = {name: s.shape[1:] for name, s in zip(step.states, states)}
+        nothing = {name: inputs[0].new_zeros(rows, 0, *ends[name]) for name in record}
+        return inputs[0].new_zeros(rows, 0, *y_shape), state, nothing
+    stacked = {name: _silence(torch.stack(c, 1), lengths) for name, c in courses.items()}
+    return torch.stack(outputs, 1), state, stacked
+
+
+def _like(mask: Tensor, value: Tensor) -> Tensor:
+    """A truth value a sample, as a mask of everything in it."""
+    return mask.view(-1, *([1] * (value.ndim - 1)))
 
 
 def _silence(course: Tensor, lengths: Tensor | None) -> Tensor:
@@ -202,12 +224,12 @@ def explain(cell: Step | Traceable, dtype: torch.dtype = torch.float32) -> str:
     learn, recorded = (True,) * len(step.params), (False,) * len(step.states)
     forward, adjoint = this.forward_program, this.adjoint_program(learn, recorded)
     saved = this.saved(learn, recorded)
-    kept = [f"{n} [B, T, N]" for n in (*step.inputs, *step.states) if n in saved]
+    kept = [f"{n} [B, T, ...]" for n in (*step.inputs, *step.states) if n in saved]
     lines = [
-        f"{step.name}: unit grain, fused on the CPU in {str(dtype)[6:]}",
+        f"{step.name}: {'unit' if step.shapes is None else 'row'} grain, fused on the CPU in {str(dtype)[6:]}",
         f"  an instant   ({', '.join(step.inputs)}; {', '.join(step.states)}; {', '.join(step.params)})"
         f" -> (y; {', '.join(step.states)})",
-        f"  operations   {_operations(forward.source)} forward, {_operations(adjoint.source)} adjoint, a unit and step;"
+        f"  operations   {_operations(forward.source)} forward, {_operations(adjoint.source)} adjoint, a {'unit' if step.shapes is None else 'sample'} and step;"
         f" {len(forward.hoisted)} and {len(adjoint.hoisted)} on parameters alone, outside the loop",
         f"  the adjoint keeps {', '.join(kept) or 'nothing'}",
         f"  forward      {cache.path_of(forward.source)}",
@@ -221,12 +243,13 @@ def source(cell: Step | Traceable, dtype: torch.dtype = torch.float32) -> str:
     step = cell if isinstance(cell, Step) else cell.instant
     reason = why_plain(step, dtype)
     if reason is not None:
-        raise InputError("cell", found=reason, expected="a step of the unit grain", remedy="see explain(cell)")
+        raise InputError("cell", found=reason, expected="a step that can be fused", remedy="see explain(cell)")
     this = plan(plan_key(step, dtype))
     adjoint = this.adjoint_program((True,) * len(step.params), (False,) * len(step.states))
     return this.forward_program.source + "\n\n" + adjoint.source
 
 
 def _operations(text: str) -> int:
-    body = text[text.index("for n in range") :].split("@njit")[0]
-    return sum(1 for line in body.splitlines() if " = " in line and "[n]" not in line)
+    """Lines of one instant that compute."""
+    body = text[text.index("def instant") if "def instant" in text else text.index("on = running") :].split("@njit")[0]
+    return sum(1 for line in body.splitlines() if (" = " in line and "[n]" not in line) or "store(" in line)

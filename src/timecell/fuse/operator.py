@@ -5,83 +5,20 @@ its gradient by calling the second through `Back`, and `Back` refuses to be diff
 registrations give silently wrong second derivatives. Both functions carry a ``vmap`` rule that folds the mapped axis
 into the batch, so `torch.func.grad`, `vmap`, per-sample gradients and `jacrev` work.
 
-Everything here is in kernel layout: inputs [B, T, N], states [B, N], parameters [1 or B, N].
+Everything here is in kernel layout (see `plan.py`): inputs [B, T, N], states [B, N], parameters [1 or B, N].
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from functools import cached_property
+from math import prod
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from timecell.errors import InputError
-from timecell.fuse import allocator, cache, pool
-from timecell.fuse.emit import Program, emit_adjoint, emit_forward
-from timecell.fuse.trace import Step, trace, trace_adjoint
-
-Flags = tuple[bool, ...]
-FAR = 16 << 20  # bytes the adjoint walks over beyond which they no longer lie in the caches
-
-
-class Plan:
-    """A step ready to run at one precision: its graphs, its emitted programs, its compiled kernels."""
-
-    def __init__(self, step: Step, dtype: torch.dtype, key: str) -> None:
-        allocator.keep_freed_pages()
-        self.step, self.dtype, self.key = step, dtype, key
-        self.forward_program: Program = emit_forward(step, trace(step, dtype), dtype)
-        self._adjoint_programs: dict[tuple[Flags, Flags], Program] = {}
-        self._constants: dict[int, np.ndarray] = {}
-
-    @cached_property
-    def adjoint_graph(self) -> fx.Graph:
-        """The traced vector-Jacobian product."""
-        return trace_adjoint(self.step, self.dtype)
-
-    def adjoint_program(self, learn: Flags, recorded: Flags) -> Program:
-        """The adjoint for these learnt parameters and these recorded states."""
-        key = (learn, recorded)
-        if key not in self._adjoint_programs:
-            self._adjoint_programs[key] = emit_adjoint(self.step, self.adjoint_graph, self.dtype, learn, recorded)
-        return self._adjoint_programs[key]
-
-    def saved(self, learn: Flags, recorded: Flags) -> set[str]:
-        """Which inputs and state trajectories the adjoint reads."""
-        return set(self.adjoint_program(learn, recorded).arguments)
-
-    def constants(self, program: Program) -> np.ndarray:
-        """The program's constants as the array ``c``."""
-        if id(program) not in self._constants:
-            self._constants[id(program)] = np.array(program.constants or (0.0,), dtype=str(self.dtype)[6:])
-        return self._constants[id(program)]
-
-
-_lock = threading.RLock()
-_plans: dict[str, Plan] = {}
-_keys: dict[tuple[Any, torch.dtype], str] = {}
-
-
-@torch.compiler.assume_constant_result
-def plan_key(step: Step, dtype: torch.dtype) -> str:
-    """The name under which the raw operators find this step's plan; traces and emits at the first call."""
-    with _lock:
-        known = _keys.get((step.key, dtype))
-        if known is None:
-            known = f"{step.name}-{str(dtype)[6:]}-{len(_plans)}"
-            _plans[known] = Plan(step, dtype, known)
-            _keys[step.key, dtype] = known
-    return known
-
-
-def plan(key: str) -> Plan:
-    """The plan of a key."""
-    return _plans[key]
-
+from timecell.fuse.plan import Flags, plan
 
 # --- the raw operators -------------------------------------------------------------------------------------------
 
@@ -93,81 +30,37 @@ _library.define(
 )
 
 
-def _lengths(lengths: Tensor | None, rows: int, steps: int) -> np.ndarray:
-    if lengths is None:
-        return np.full(rows, steps, dtype=np.int64)
-    return np.ascontiguousarray(lengths.detach().numpy(), dtype=np.int64)
-
-
-def _array(t: Tensor) -> np.ndarray:
-    return t.detach().contiguous().numpy()
-
-
 def _loop(
     key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, keep: list[bool]
 ) -> list[Tensor]:
-    this = plan(key)
-    step, program = this.step, this.forward_program
-    kernel = cache.load(program.source).forward
-    rows, steps, units = x[0].shape
-    y = torch.empty_like(x[0], memory_format=torch.contiguous_format)
-    states = []
-    for initial, all_steps in zip(s, keep):  # two rows are enough where the past is not needed again
-        buffer = initial.new_empty(rows, steps + 1 if all_steps else 2, units)
-        buffer[:, 0] = initial
-        states.append(buffer)
-    inputs = dict(zip(step.inputs, x))
-    with torch.no_grad():
-        given = program.hoist(dict(zip(step.params, p)))
-    arguments = [_array(inputs[n]) for n in program.arguments if n in inputs]
-    arguments += [b.detach().numpy() for b in states] + [_array(g) for g in given]
-    arguments += [this.constants(program), y.detach().numpy(), _lengths(lengths, rows, steps)]
-    arguments += [np.array([-1 if k else 1 for k in keep], dtype=np.int64)]
-    pool.run(kernel, arguments, rows, steps, units)
-    finals = [b[:, steps if k else steps & 1].clone() for b, k in zip(states, keep)]
-    return [y, *finals, *(b for b, k in zip(states, keep) if k)]
+    return plan(key).forward(x, s, p, lengths, keep)
 
 
 def _loop_fake(
     key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, keep: list[bool]
 ) -> list[Tensor]:
     rows, steps, units = x[0].shape
-    trajectories = [x[0].new_empty(rows, steps + 1, units) for k in keep if k]
-    return [torch.empty_like(x[0]), *(x[0].new_empty(rows, units) for _ in s), *trajectories]
+    trajectories = [t.new_empty(rows, steps + 1, t.shape[1]) for t, k in zip(s, keep) if k]
+    return [x[0].new_empty(rows, steps, plan(key).width(units)), *(torch.empty_like(t) for t in s), *trajectories]
 
 
 def _loop_adjoint(
     key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, g_y: Tensor, g_s: list[Tensor],
     traces: list[Tensor], learn: list[bool], recorded: list[bool], carry: bool,
 ) -> list[Tensor]:  # fmt: skip
-    """x and s hold what `Plan.saved` names, in order; returns blame of inputs, first states, learnt parameters."""
-    this = plan(key)
-    step, program = this.step, this.adjoint_program(tuple(learn), tuple(recorded))
-    kernel = cache.load(program.source).adjoint
-    rows, steps, units = g_y.shape
-    saved = dict(zip(program.arguments, [*x, *s]))
-    with torch.no_grad():
-        given = program.hoist(dict(zip(step.params, p)))
-    arguments: list[Any] = [*(_array(saved[n]) for n in program.arguments), _array(g_y)]
-    arguments += [_array(t) for t in traces] + [_array(g) for g in given] + [this.constants(program)]
-    blame_x = [torch.empty_like(g_y, memory_format=torch.contiguous_format) for _ in step.inputs]
-    blame_s = [g.clone(memory_format=torch.contiguous_format) for g in g_s]
-    blame_p = [g_y.new_zeros(rows, units) for need in learn if need]
-    out = [*blame_x, *blame_s, *blame_p]
-    far = g_y.nbytes * (len(saved) + 2) > FAR
-    arguments += [b.detach().numpy() for b in out] + [_lengths(lengths, rows, steps), carry, far]
-    pool.run(kernel, arguments, rows, steps, units)
-    return out
+    return plan(key).adjoint(x, s, p, lengths, g_y, g_s, traces, tuple(learn), tuple(recorded), carry)
 
 
 def _loop_adjoint_fake(
     key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, g_y: Tensor, g_s: list[Tensor],
     traces: list[Tensor], learn: list[bool], recorded: list[bool], carry: bool,
 ) -> list[Tensor]:  # fmt: skip
-    rows, _, units = g_y.shape
-    inputs = len(plan(key).step.inputs)
-    small = [g_y.new_empty(rows, units) for _ in range(len(g_s) + sum(learn))]
-    return [*(torch.empty_like(g_y) for _ in range(inputs)), *small]
+    rows, steps, units = g_y.shape
+    step = plan(key).step
+    sizes = [units] * len(step.inputs) if step.shapes is None else [prod(shape) for shape in step.shapes]
+    blame_x = [g_y.new_empty(rows, steps, size) for size in sizes[: len(step.inputs)]]
+    blame_p = [g_y.new_empty(rows, q.shape[1]) for q, need in zip(p, learn) if need]
+    return [*blame_x, *(torch.empty_like(g) for g in g_s), *blame_p]
 
 
 _library.impl("loop", _loop, "CPU")
@@ -209,7 +102,7 @@ class Run(torch.autograd.Function):
         ctx.mark_non_differentiable(*(t for s, t in trajectories.items() if s not in recorded_names))
         ctx.set_materialize_grads(False)
         ctx.config = (key, learn, recorded, keep, carry)
-        ctx.shape = tensors[0].shape
+        ctx.shapes = [t.shape for t in output[: 1 + m]]
         x = [t for name, t in zip(step.inputs, tensors) if name in saved]
         s = [trajectories[name] for name in step.states if name in saved]
         ctx.save_for_backward(lengths, *x, *s, *tensors[n + m :])
@@ -224,15 +117,15 @@ class Run(torch.autograd.Function):
         m, (n_x, n_s) = len(step.states), ctx.counts
         lengths, *saved = ctx.saved_tensors
         x, s, p = saved[:n_x], saved[n_x : n_x + n_s], saved[n_x + n_s :]
-        rows, steps, units = ctx.shape
-        g_y = grads[0] if grads[0] is not None else ctx.like.new_zeros(rows, steps, units)
-        g_s = [g if g is not None else ctx.like.new_zeros(rows, units) for g in grads[1 : 1 + m]]
+        blame = [g if g is not None else ctx.like.new_zeros(shape) for g, shape in zip(grads, ctx.shapes)]
+        steps, g_y, g_s = ctx.shapes[0][1], blame[0], blame[1:]
         kept = [name for name, k in zip(step.states, keep) if k]
         blame_of = dict(zip(kept, grads[1 + m :]))
         traces = []
         for name, r in zip(step.states, recorded):
             if r:  # row t + 1 of a trajectory is the state after step t; row 0, the given state, was never handed out
                 g = blame_of[name]
+                rows, units = ctx.shapes[1 + step.states.index(name)]
                 traces.append(g[:, 1:] if g is not None else ctx.like.new_zeros(rows, steps, units))
         # torch.compile refuses second derivatives by itself, and cannot look into a function inside a backward
         adjoint = Back.forward if torch.compiler.is_compiling() else Back.apply

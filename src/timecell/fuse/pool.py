@@ -30,6 +30,16 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
+def run_groups(kernel: Callable[..., None], arguments: Sequence[Any], groups: int, work: int) -> None:
+    """Call ``kernel(*arguments, first, last)`` over all groups, on as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), groups)
+    if threads <= 1 or work < WORTH_SPLITTING:
+        kernel(*arguments, 0, groups)
+        return
+    cuts = [groups * i // threads for i in range(threads + 1)]
+    _share(kernel, arguments, list(pairwise(cuts)))
+
+
 def run(kernel: Callable[..., None], arguments: Sequence[Any], rows: int, steps: int, units: int) -> None:
     """Call ``kernel(*arguments, row0, row1, unit0, unit1)`` over all rows and units, on as many threads as torch uses."""
     threads = torch.get_num_threads()
@@ -42,7 +52,12 @@ def run(kernel: Callable[..., None], arguments: Sequence[Any], rows: int, steps:
     else:
         cuts = [units * i // threads for i in range(threads + 1)]
         blocks = [(0, rows, a, b) for a, b in pairwise(cuts) if a < b]
-    futures = [_threads(threads).submit(kernel, *arguments, *block) for block in blocks[1:]]
+    _share(kernel, arguments, blocks)
+
+
+def _share(kernel: Callable[..., None], arguments: Sequence[Any], blocks: Sequence[tuple[int, ...]]) -> None:
+    """One block a thread; this thread takes the first."""
+    futures = [_threads(len(blocks)).submit(kernel, *arguments, *block) for block in blocks[1:]]
     kernel(*arguments, *blocks[0])
     for f in futures:
         f.result()

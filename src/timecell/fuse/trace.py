@@ -1,9 +1,12 @@
 """Trace one instant into a graph of pointwise operations, and derive its adjoint.
 
 A `Step` is a pure function of one instant, ``function(*x, *state, *params) -> (y, *next state)``. `trace` runs it on
-small tensors of one common shape under `make_fx`, removes mutations, decomposes to core operations, and does the
-same for ``torch.func.vjp`` of the step. What comes out are two plain `torch.fx` graphs whose every node stands in the
-table of `emit.py`, or an error that names the source line.
+small tensors under `make_fx`, removes mutations, decomposes to core operations, and does the same for
+``torch.func.vjp`` of the step. What comes out are two plain `torch.fx` graphs whose every node stands in the tables of
+`emit.py` and `row.py`, or an error that names the source line.
+
+A step of independent units sees tensors of one common shape (any shape: its graph does not depend on it). A step that
+mixes units inside a sample (`Step.shapes`) sees one sample, with the shapes of that sample.
 
 All of torch's private tracing interface that timecell uses is in this file.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import math
 import sys
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +30,44 @@ from timecell.errors import TimecellError, TraceError
 
 aten = torch.ops.aten
 ALSO_DECOMPOSED = [aten.leaky_relu, aten.gelu, aten.elu, aten.hardtanh]  # beyond the core table
+MIXING = [  # taken apart too where units mix: what is left are products, sums and pointwise operations
+    *(aten.mv, aten.dot, aten.addmv, aten.addmm, aten.baddbmm, aten.stack),
+    *(aten._softmax, aten._softmax_backward_data, aten._log_softmax, aten._log_softmax_backward_data),
+    *(aten.native_layer_norm, aten.native_layer_norm_backward, aten.select_backward, aten.slice_backward),
+]
 SHAPE = (2, 3)  # two rows, three units: any mixing of either shows up as an operation that is not pointwise
+
+
+def _mm(a: Tensor, b: Tensor) -> Tensor:
+    return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+
+
+def _bmm(a: Tensor, b: Tensor) -> Tensor:
+    return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
+
+
+def _var(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+    dims = list(range(x.ndim)) if dim is None else [dim] if isinstance(dim, int) else dim
+    count = math.prod(x.shape[d] for d in dims) - (1 if correction is None else correction)
+    centred = x - x.mean(dims, keepdim=True)
+    return (centred * centred).sum(dims, keepdim=keepdim) / count
+
+
+def _var_mean(x: Tensor, dim: Any = None, **options: Any) -> tuple[Tensor, Tensor]:
+    return _var(x, dim, **options), x.mean(dim, keepdim=options.get("keepdim", False))
+
+
+def _norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    dims = list(range(x.ndim)) if dim is None else dim
+    if ord != 2:
+        return NotImplemented
+    return (x * x).sum(dims, keepdim=keepdim).sqrt()
+
+
+OUR_WAY = {  # a product is a multiplication that is summed, and the loop makes it so
+    aten.mm.default: _mm, aten.bmm.default: _bmm, aten.var.correction: _var, aten.var_mean.correction: _var_mean,
+    aten.linalg_vector_norm.default: _norm,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +82,7 @@ class Step:
         params: names of the parameters.
         source: the function the user wrote, for error messages.
         key: equal keys mean equal functions; the trace is made once per key.
+        shapes: of the arguments in one sample, where units mix within a sample; None for independent units.
     """
 
     name: str
@@ -50,16 +92,23 @@ class Step:
     params: tuple[str, ...]
     source: Callable[..., Any]
     key: Hashable
+    shapes: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """Names of all arguments in order."""
         return self.inputs + self.states + self.params
 
+    def examples(self, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """Small tensors to run it on."""
+        generator = torch.Generator().manual_seed(0)
+        shapes = self.shapes or (SHAPE,) * len(self.arguments)
+        return [torch.rand(shape, generator=generator, dtype=dtype) for shape in shapes]
+
 
 def trace(step: Step, dtype: torch.dtype) -> fx.Graph:
     """The step as a graph: placeholders are `step.arguments`, outputs (y, *next states)."""
-    return _graph(step, step.function, step.arguments, dtype)
+    return _graph(step, step.function, step.arguments, lambda: step.examples(dtype))
 
 
 def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
@@ -75,22 +124,30 @@ def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
         return pull(args[n:])
 
     names = (*step.arguments, "g_y", *(f"g_{s}" for s in step.states))
-    return _graph(step, adjoint, names, dtype)
+
+    def examples() -> list[Tensor]:
+        given = step.examples(dtype)
+        return [*given, *(torch.ones_like(o) for o in step.function(*given))]
+
+    return _graph(step, adjoint, names, examples)
 
 
-def _graph(step: Step, function: Callable[..., Any], names: tuple[str, ...], dtype: torch.dtype) -> fx.Graph:
+def _graph(
+    step: Step, function: Callable[..., Any], names: tuple[str, ...], make_examples: Callable[[], list[Tensor]]
+) -> fx.Graph:
     from torch._decomp import core_aten_decompositions, get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    generator = torch.Generator().manual_seed(0)
-    examples = [torch.rand(SHAPE, generator=generator, dtype=dtype) for _ in names]
-
     def traced() -> fx.GraphModule:
+        examples = make_examples()
         raw = make_fx(function)(*examples)
         pure = torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations")
         return make_fx(pure, decomposition_table=table)(*examples)
 
     table = {**core_aten_decompositions(), **get_decompositions(ALSO_DECOMPOSED)}  # type: ignore[dict-item]
+    if step.shapes is not None:
+        table |= {**get_decompositions(MIXING), **OUR_WAY}  # type: ignore[dict-item]
+        del table[aten.select_scatter.default]  # the core table makes a search over indices of it
     try:
         # in a thread of its own: the caller's modes, hooks and transforms are about the run, not about the trace
         with ThreadPoolExecutor(1) as thread:
@@ -117,9 +174,9 @@ def results(graph: fx.Graph) -> tuple[fx.Node, ...]:
     return tuple(next(iter(graph.find_nodes(op="output"))).args[0])
 
 
-def dtype_of(node: fx.Node) -> torch.dtype:
-    """Type of a node's value."""
-    return node.meta["val"].dtype
+def is_truth(node: fx.Node) -> bool:
+    """Whether a node's value is true or false, and no number."""
+    return node.meta["val"].dtype == torch.bool
 
 
 def transforms_active() -> bool:
@@ -198,7 +255,7 @@ class _Locator(TorchDispatchMode):
 
 def locate(step: Step, names: Iterable[str] = (), outside: bool = False) -> str:
     """Where in the user's step function the first operation with one of these names stands: file, line, text."""
-    args = [torch.rand(SHAPE) for _ in step.arguments]
+    args = step.examples()
     locator = _Locator(step.source, names, outside, args)
     try:
         with locator:

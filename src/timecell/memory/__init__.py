@@ -1,5 +1,5 @@
 """What keeps the past."""
 
-from timecell.memory.gated import GRU
+from timecell.memory.gated import GRU, LSTM, Elman
 
-__all__ = ["GRU"]
+__all__ = ["GRU", "LSTM", "Elman"]

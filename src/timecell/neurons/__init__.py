@@ -1,20 +1,29 @@
 """Dynamics of single units, each a few lines."""
 
+from timecell.neurons.elm import ELM
 from timecell.neurons.integrator import LeakyIntegrator
-from timecell.neurons.lif import LIF, AdaptiveLIF
+from timecell.neurons.izhikevich import IZHIKEVICH_2003, IZHIKEVICH_2007, Izhikevich
+from timecell.neurons.lif import IF, LIF, AdaptiveLIF
+from timecell.neurons.rate import LeakyRate
+from timecell.neurons.refractory import RefractoryLIF
 from timecell.neurons.surrogate import (
     SURROGATES,
     ATan,
     Exponential,
     FastSigmoid,
+    Gate,
+    Gaussian,
+    Rectangle,
     Sigmoid,
     Surrogate,
     Triangle,
     smooth,
     spike,
 )
+from timecell.neurons.synaptic import ConductanceLIF, RefractorySynapticLIF, SynapticLIF
 
 __all__ = [
-    "LIF", "SURROGATES", "ATan", "AdaptiveLIF", "Exponential", "FastSigmoid", "LeakyIntegrator", "Sigmoid", "Surrogate",
-    "Triangle", "smooth", "spike",
+    "ELM", "IF", "IZHIKEVICH_2003", "IZHIKEVICH_2007", "LIF", "SURROGATES", "ATan", "AdaptiveLIF", "ConductanceLIF", "Exponential",
+    "FastSigmoid", "Gate", "Gaussian", "Izhikevich", "LeakyIntegrator", "LeakyRate", "Rectangle", "RefractoryLIF",
+    "RefractorySynapticLIF", "Sigmoid", "Surrogate", "SynapticLIF", "Triangle", "smooth", "spike",
 ]  # fmt: skip

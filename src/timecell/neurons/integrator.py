@@ -1,7 +1,9 @@
 """A leaky memory without a spike: the usual readout of a spiking net.
 
-y_t = (1 - 1/tau) y_{t-1} + x_t                        input="raw"
-y_t = y_{t-1} + (x_t - y_{t-1}) / tau                  input="scaled"
+    y_t = k y_{t-1} + x_t                   input="raw"
+    y_t = k y_{t-1} + (1 - k) x_t           input="scaled"
+
+with k = 1 - 1/tau (decay="euler") or exp(-1/tau) (decay="exp").
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from timecell.cell import Neuron
-from timecell.neurons.lif import integrate
+from timecell.neurons.lif import DECAYS, INPUTS, integrate
 from timecell.parameters import option, param
 from timecell.state import State
 
@@ -22,7 +24,8 @@ class LeakyIntegrator(Neuron):
     Args:
         size: units.
         tau: time constant in steps, >= 1.
-        input: "raw" or "scaled".
+        input: "raw" or "scaled"; scaled input lets a constant x settle at y = x.
+        decay: how tau gives k: "euler" or "exp".
 
     Shapes: x [B, T, ..., N] -> y [B, T, ..., N]; state v [B, ..., N].
 
@@ -35,10 +38,11 @@ class LeakyIntegrator(Neuron):
 
     v: State
     tau = param(20.0, unit="steps", range=(1, None), learn=False)
-    input = option("raw", choices=("raw", "scaled"))
+    input = option("raw", choices=INPUTS)
+    decay = option("euler", choices=DECAYS)
 
     @staticmethod
     def dynamics(x: Tensor, s: Any, p: Any) -> tuple[Tensor, Any]:
         """One instant."""
-        v = integrate(x, s.v, p.tau, p.input)
+        v = integrate(x, s.v, p.tau, p.input, p.decay)
         return v, s._replace(v=v)

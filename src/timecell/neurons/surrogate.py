@@ -110,7 +110,54 @@ class Sigmoid:
         return self.alpha * s * (1 - s)
 
 
-SURROGATES: tuple[type, ...] = (ATan, FastSigmoid, Triangle, Exponential, Sigmoid)
+@dataclass(frozen=True)
+class Rectangle:
+    """1/width where |x| < width/2, else nothing: a straight-through window."""
+
+    width: float = 1.0
+
+    def primitive(self, x: Tensor) -> Tensor:
+        """A ramp of height 1."""
+        return torch.clamp(x / self.width + 0.5, 0, 1)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """1/width within the window."""
+        return (x.abs() < self.width / 2).to(x.dtype) / self.width
+
+
+@dataclass(frozen=True)
+class Gate:
+    """max(0, alpha - alpha^2 |x|): the triangle of height alpha and area 1."""
+
+    alpha: float = 1.0
+
+    def primitive(self, x: Tensor) -> Tensor:
+        """A piecewise quadratic step of height 1."""
+        return Triangle(self.alpha, 1 / self.alpha).primitive(x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """alpha at x = 0, nothing beyond 1/alpha."""
+        return Triangle(self.alpha, 1 / self.alpha).derivative(x)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The normal density with mean mu and standard deviation sigma (Yin, Corradi & Bohte, 2021, use such slopes)."""
+
+    sigma: float = 0.5
+    mu: float = 0.0
+
+    def primitive(self, x: Tensor) -> Tensor:
+        """The normal distribution function: a step of height 1."""
+        return torch.special.ndtr((x - self.mu) / self.sigma)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """0.4 / sigma at x = mu."""
+        z = (x - self.mu) / self.sigma
+        return torch.exp(-0.5 * z * z) / (self.sigma * math.sqrt(2 * math.pi))
+
+
+SURROGATES: tuple[type, ...] = (ATan, FastSigmoid, Triangle, Exponential, Sigmoid, Rectangle, Gate, Gaussian)
 
 
 class _Spike(torch.autograd.Function):

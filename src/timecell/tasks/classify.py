@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,12 +19,17 @@ from torch.nn import functional as F
 from timecell.data.containers import Batch, Data, Sequences, Series
 from timecell.data.splits import Splits, by_sample
 from timecell.errors import InputError, unknown_name
+from timecell.losses import first_spike_time, membrane_mse, membrane_peak, rate_mse, spike_count, step_ce, tet
 from timecell.system import Readout, Scores, System
 from timecell.tasks import metrics
 from timecell.tasks.classifiers import Majority, RandomConvolutions, SummaryLogistic
 from timecell.tasks.predictions import ClassScores
 from timecell.tasks.readout import last, lengths, span, valid
-from timecell.tasks.truth import labelled, labels
+from timecell.tasks.truth import labelled, labels, sequences, with_classes
+
+Criterion = Literal["cross_entropy", "mse", "tet"]
+READ_BY = {"mse": ("count", "every"), "tet": ("every",)}
+"""Losses other than the cross-entropy -> the readouts that they are defined for."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,15 @@ class Classify:
 
     - `last`, `mean`, `max`: y at the last step, its mean, its largest value are the logits;
     - `softmax_sum`: the sum of softmax(y_t) is used as logits (Hammouamri et al. 2023, arXiv:2306.17670);
-    - `every`: the mean over steps of each step's cross-entropy; the answer is the mean of softmax(y_t).
+    - `every`: the mean over steps of each step's cross-entropy; the answer is the mean of softmax(y_t);
+    - `count`, `first_spike`: y are spikes; their number, or minus the time of the first one, are the logits.
 
     Attributes:
         readout: how one answer is made of all steps.
-        label_smoothing: share of the target that is spread over all classes, in [0, 1).
+        label_smoothing: share of the target that is spread over all classes, in [0, 1), with cross-entropy.
         bins: of confidence, in the expected calibration error.
+        criterion: the loss: "cross_entropy"; "mse" of the counts (`losses.rate_mse`) or of every step's output
+            (`losses.membrane_mse`); "tet" (`losses.tet`) of every step's.
 
     Raises:
         InputError: an attribute is out of its range.
@@ -60,6 +68,7 @@ class Classify:
     readout: Readout = "softmax_sum"
     label_smoothing: float = 0.0
     bins: int = 15
+    criterion: Criterion = "cross_entropy"
 
     name: ClassVar[str] = "classify"
 
@@ -70,6 +79,15 @@ class Classify:
             raise InputError("label_smoothing", found=self.label_smoothing, expected="0 <= it < 1", remedy="try 0.1")
         if self.bins < 1:
             raise InputError("bins", found=self.bins, expected="at least 1", remedy="try 15")
+        if self.criterion not in get_args(Criterion):
+            raise unknown_name("criterion", self.criterion, get_args(Criterion))
+        if self.label_smoothing > 0 and self.criterion != "cross_entropy":
+            raise InputError("label_smoothing", found=self.label_smoothing, expected=f"0 with {self.criterion}",
+                             remedy='leave it out, or choose criterion="cross_entropy"')  # fmt: skip
+        readouts = READ_BY.get(self.criterion, get_args(Readout))
+        if self.readout not in readouts:
+            raise InputError("readout", found=repr(self.readout), expected=f"{' or '.join(readouts)} with {self.criterion}",
+                             remedy='choose it, or criterion="cross_entropy"')  # fmt: skip
 
     @property
     def needs_whole(self) -> str | None:
@@ -89,15 +107,17 @@ class Classify:
     def score(self, prediction: ClassScores, data: Data) -> Scores:
         """Accuracy ranks; the items are 1 where a sample is right, else 0.
 
+        The data need not hold every class of the prediction.
+
         Raises:
-            InputError: the data have no labels, other classes, or another number of samples.
+            InputError: the data have no labels, a label that is no class of the prediction, or other samples.
         """
-        truth = labels(data)
-        if (len(prediction.probabilities), prediction.classes) != (len(truth), data.schema.classes):
+        truth = labels(with_classes(sequences(data), prediction.classes))
+        if len(prediction.probabilities) != len(truth):
             raise InputError(
                 "prediction",
-                found=f"{len(prediction.probabilities)} rows for the classes {prediction.classes}",
-                expected=f"{len(truth)} rows for {data.schema.classes}",
+                found=f"{len(prediction.probabilities)} rows",
+                expected=f"{len(truth)}, one a sample",
                 remedy="predict the data that are scored",
             )
         correct = (prediction.predicted == truth).astype(float)
@@ -130,11 +150,12 @@ class Classify:
             ending, here = last(y, batch, inside)
             return cross_entropy(ending, batch.target[here], reduction="sum") / len(batch)
         if self.readout == "every":
-            target = batch.target[:, None].expand(y.shape[:2])
-            each = cross_entropy(y.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+            each = self._each_step(y, batch.target)
             own = torch.where(valid(batch, inside), each, 0.0)
             return (own.sum(dim=1) / lengths(batch)).mean()
         self._require_all(inside, batch)
+        if self.criterion == "mse":
+            return rate_mse(y, batch.target, batch.lengths).mean()
         return cross_entropy(self._logits(y, batch), batch.target)
 
     def scores_from_outputs(self, y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B K"]:
@@ -150,12 +171,21 @@ class Classify:
         """The probabilities of all samples with the names of their classes."""
         return ClassScores(answers.detach().cpu().double().numpy(), data.schema.classes or ())
 
+    def _each_step(self, y: Float[Tensor, "B t K"], target: Tensor) -> Float[Tensor, "B t"]:
+        if self.criterion == "cross_entropy":
+            return step_ce(y, target, self.label_smoothing)
+        return tet(y, target) if self.criterion == "tet" else membrane_mse(y, target)
+
     def _logits(self, y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B K"]:
         if self.readout == "softmax_sum":
             return _sum_of_softmax(y, batch)
-        own = valid(batch, range(y.shape[1]))[:, :, None]
+        if self.readout == "count":
+            return spike_count(y, batch.lengths)
+        if self.readout == "first_spike":
+            return -first_spike_time(y, batch.lengths)
         if self.readout == "max":
-            return y.masked_fill(~own, -torch.inf).amax(dim=1)
+            return membrane_peak(y, batch.lengths)
+        own = valid(batch, range(y.shape[1]))[:, :, None]
         return y.masked_fill(~own, 0).sum(dim=1) / lengths(batch)[:, None]
 
     def _require_all(self, inside: range, batch: Batch) -> None:

@@ -1,8 +1,9 @@
 """`Forecast`: what comes next in a series?
 
 A network reads `history` steps and answers at the last one with H * C' numbers: for each step of the horizon and each
-target channel, how much the value will differ from the last one seen. So a network that says zero makes the naive
-forecast. The task computes in whatever units the batch has; who scales the data un-scales the answers.
+target channel, how much the value will differ from the last one seen, or from the one a season before. So a network that
+says zero makes the naive or the seasonal naive forecast. The task computes in whatever units the batch has; who scales
+the data un-scales the answers.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Forecast:
         horizon: steps to forecast.
         targets: names of the channels to forecast; () = all.
         error: what is minimised, "absolute" or "huber" (quadratic within one unit).
+        season: a network answers with the change from the last `season` steps of the input, repeated over the horizon;
+            1 = from the last value. At most the history; see `seasonal`.
 
     Raises:
         InputError: an attribute is out of its range.
@@ -60,6 +63,7 @@ class Forecast:
     horizon: int = 24
     targets: tuple[str, ...] = ()
     error: Error = "absolute"
+    season: int = 1
 
     name: ClassVar[str] = "forecast"
     needs_whole: ClassVar[str | None] = None
@@ -67,9 +71,25 @@ class Forecast:
     def __post_init__(self) -> None:
         if self.error not in get_args(Error):
             raise unknown_name("error", self.error, get_args(Error))
-        for field, steps in (("history", self.history), ("horizon", self.horizon)):
+        for field, steps in (("history", self.history), ("horizon", self.horizon), ("season", self.season)):
             if steps is not None and steps < 1:
                 raise InputError(field, found=steps, expected="at least 1 step", remedy=f"pass a positive {field}")
+        if self.history is not None:
+            self._require_season(self.history)
+
+    def seasonal(self, series: Series) -> Forecast:
+        """The same task with the season that the series' schema knows, if one fits into the history; else with 1.
+
+        Example:
+            >>> import numpy as np
+            >>> from timecell.data.containers import Schema
+            >>> hourly = Series(np.zeros((960, 1)), Schema("series", ("load",), period=24))
+            >>> Forecast().seasonal(hourly).season, Forecast(history=12).seasonal(hourly).season
+            (24, 1)
+        """
+        plain = replace(self, season=1)
+        period = series.schema.period or 1
+        return replace(plain, season=period) if period <= plain._history(series) else plain
 
     def split(self, data: Sequences | Series, seed: int = 0) -> Splits:
         """Windows whose targets lie in the first 65 % of the series, the next 15 %, the last 20 %; nothing is drawn.
@@ -119,7 +139,7 @@ class Forecast:
             steps: which of its steps y holds.
 
         Raises:
-            InputError: there are no targets, or y does not fit the slice.
+            InputError: there are no targets, y does not fit the slice, or the windows are shorter than the season.
         """
         if batch.target is None:
             raise InputError("batch.target", found="None", expected="[B, H, C'] future values", remedy="pass windows")
@@ -141,8 +161,14 @@ class Forecast:
         """Forecasts of the windows whose last step lies in the slice, and which these are."""
         change, here = last(y, batch, span(y, batch, steps))
         change = change.unflatten(1, (self.horizon, -1))
-        end = lengths(batch)[here] - 1
-        return batch.x[here, end, : change.shape[2]][:, None] + change, here
+        if self.season > 1:
+            self._require_season(int(lengths(batch).min()))
+        back = (
+            self.season - torch.arange(self.horizon, device=y.device) % self.season
+        )  # from the first step to forecast
+        at = lengths(batch)[here, None] - back
+        windows = torch.arange(len(batch), device=y.device)[here, None]
+        return batch.x[windows, at, : change.shape[2]] + change, here
 
     def _targets_first(self, data: Sequences | Series) -> tuple[Series, tuple[int, ...]]:
         """The series with the channels to forecast in front, and their numbers there."""
@@ -175,4 +201,13 @@ class Forecast:
         """Input steps as asked for, or the default."""
         season = series.schema.period
         default = 2 * season if season else max(2 * self.horizon, 32)
-        return self.history or max(1, min(default, len(series) // 4))
+        history = self.history or max(1, min(default, len(series) // 4))
+        self._require_season(history)
+        return history
+
+    def _require_season(self, history: int) -> None:
+        if self.season > history:
+            raise InputError(
+                "season", found=self.season, expected=f"at most the history, {history} steps",
+                remedy="lengthen the history, or pass season=1",
+            )  # fmt: skip

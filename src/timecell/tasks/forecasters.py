@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from timecell.data.containers import Data, Schema, Windows, fill_forward
 from timecell.errors import InputError
 from timecell.system import Card, Run, Task
 from timecell.tasks.fitted import FittedArrays
+from timecell.tasks.metrics import LEVELS, spread
 from timecell.tasks.predictions import Forecasted
 from timecell.tasks.ridge import ridge_path
 from timecell.tasks.truth import future, past, target_channels, windowed
@@ -37,18 +38,54 @@ class _Baseline:
 
 
 @dataclass(frozen=True)
-class Repeated(FittedArrays):
+class FittedForecaster(FittedArrays):
+    """A forecaster with quantiles around its forecasts, taken like any other system's from its validation errors.
+
+    Attributes:
+        residuals: [H, C', Q] how far the validation targets lay from the forecasts; None where that is not known.
+    """
+
+    residuals: Float[np.ndarray, "H C Q"] | None
+
+    def points(self, windows: Windows) -> Float[np.ndarray, "N H C"]:
+        """[N, H, C'] forecasts."""
+        raise NotImplementedError
+
+    def predict(self, data: Data) -> Forecasted:
+        """[N, H, C'] forecasts with their quantiles.
+
+        Raises:
+            InputError: the windows are not like those of training.
+        """
+        forecast = Forecasted(self.points(windowed(data)))
+        if self.residuals is None:
+            return forecast
+        if forecast.values.shape[1:] != self.residuals.shape[:2]:
+            raise InputError(
+                "data", found="windows of {} steps and {} channels to forecast".format(*forecast.values.shape[1:]),
+                expected="{} and {}, as in training".format(*self.residuals.shape[:2]),
+                remedy="cut the series as for training",
+            )  # fmt: skip
+        return forecast.widened(self.residuals, LEVELS)
+
+    def with_quantiles(self, valid: Data) -> Self:
+        """The same with quantiles from its errors on these data."""
+        windows = windowed(valid)
+        return replace(self, residuals=spread(self.points(windows), future(windows)))
+
+
+@dataclass(frozen=True)
+class Repeated(FittedForecaster):
     """The last `period` steps of the input, again and again; gaps are filled from the seasons before."""
 
     period: int
 
-    def predict(self, data: Data) -> Forecasted:
+    def points(self, windows: Windows) -> Float[np.ndarray, "N H C"]:
         """[N, H, C'] forecasts.
 
         Raises:
             InputError: a window is shorter than the period.
         """
-        windows = windowed(data)
         if windows.history < self.period:
             raise InputError(
                 "data.history",
@@ -58,7 +95,7 @@ class Repeated(FittedArrays):
             )
         season = np.concatenate([_last_season(windows.select(i), self.period) for i in _chunks(len(windows))])
         ahead = np.arange(windows.horizon) % self.period
-        return Forecasted(season[:, ahead][:, :, target_channels(windows)])
+        return season[:, ahead][:, :, target_channels(windows)]
 
 
 @dataclass(frozen=True)
@@ -77,8 +114,8 @@ class Naive(_Baseline):
     card = Card("naive", "Last value", "Answers with the last value seen.", "baseline")
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> Repeated:
-        """Nothing to learn."""
-        return Repeated(self.card, 0.0, period=1)
+        """Nothing to learn but how far off it is."""
+        return Repeated(self.card, 0.0, residuals=None, period=1).with_quantiles(valid)
 
 
 @dataclass(frozen=True)
@@ -114,11 +151,11 @@ class SeasonalNaive(_Baseline):
         """
         if train.schema.period is None:
             raise InputError("schema.period", found="None", expected="steps in a season", remedy="set it, or use Naive")
-        return Repeated(self.card, 0.0, period=train.schema.period)
+        return Repeated(self.card, 0.0, residuals=None, period=train.schema.period).with_quantiles(valid)
 
 
 @dataclass(frozen=True)
-class LaggedForecaster(FittedArrays):
+class LaggedForecaster(FittedForecaster):
     """A linear map of the lags of all channels and of the phase of the season.
 
     Attributes:
@@ -138,13 +175,12 @@ class LaggedForecaster(FittedArrays):
     weight: Float[np.ndarray, "F O"]
     bias: Float[np.ndarray, "O"]
 
-    def predict(self, data: Data) -> Forecasted:
+    def points(self, windows: Windows) -> Float[np.ndarray, "N H C"]:
         """[N, H, C'] forecasts.
 
         Raises:
             InputError: the windows have another horizon, other channels, or fewer steps than the lags.
         """
-        windows = windowed(data)
         channels, targets = windows.series.values.shape[1], len(target_channels(windows))
         found = windows.horizon, self.lags <= windows.history, len(self.weight), len(self.bias)
         features = self.lags * channels + len(_phase_features(self.period, np.zeros(1))[0])
@@ -155,8 +191,7 @@ class LaggedForecaster(FittedArrays):
                 expected=f"at least {self.lags} + exactly {self.horizon} steps and the channels of the training data",
                 remedy="cut the series as for training",
             )
-        parts = [self._forecast(windows.select(i)) for i in _chunks(len(windows))]
-        return Forecasted(np.concatenate(parts))
+        return np.concatenate([self._forecast(windows.select(i)) for i in _chunks(len(windows))])
 
     def _forecast(self, windows: Windows) -> Float[np.ndarray, "N H C"]:
         x, last = inputs(windows, self.lags, self.period, self.rate)
@@ -228,9 +263,10 @@ class RidgeLags(_Baseline):
             )
         best = min(path, key=lambda linear: np.abs(linear(x_valid) - truth)[seen].mean())
         unit = np.tile(spread, windows.horizon)
-        return LaggedForecaster(
+        fitted = LaggedForecaster(
             card=self.card,
             seconds=time.perf_counter() - start,
+            residuals=None,
             lags=lags,
             horizon=windows.horizon,
             period=period,
@@ -238,6 +274,7 @@ class RidgeLags(_Baseline):
             weight=best.weight * unit,
             bias=best.bias * unit,
         )
+        return fitted.with_quantiles(valid)
 
 
 def inputs(

@@ -90,6 +90,15 @@ def forecasting(
     return metrics, total * known.sum() / counts.sum()
 
 
+LEVELS = (0.1, 0.5, 0.9)
+"""Quantiles of a forecast."""
+
+
+def spread(points: Float[np.ndarray, "N H C"], truth: Float[np.ndarray, "N H C"]) -> Float[np.ndarray, "H C Q"] | None:
+    """`residual_quantiles` at `LEVELS`; None where some step and channel is never observed, so that none are known."""
+    return None if np.isnan(truth).all(axis=0).any() else residual_quantiles(points, truth, LEVELS)
+
+
 def residual_quantiles(
     prediction: Float[np.ndarray, "N H C"], truth: Float[np.ndarray, "N H C"], levels: tuple[float, ...]
 ) -> Float[np.ndarray, "H C Q"]:

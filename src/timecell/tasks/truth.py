@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -68,6 +70,32 @@ def labelled(data: object) -> Sequences:
             remedy="leave samples without a label out",
         )
     return known
+
+
+def with_classes(data: Sequences, classes: tuple[str, ...]) -> Sequences:
+    """The same samples with labels that are numbers into these classes, whichever of them the data happen to hold.
+
+    Raises:
+        InputError: a sample has a label that is none of them.
+
+    Example:
+        >>> data = Sequences.of(np.zeros((2, 3, 1)), target=[0, 0], classes=("move",))
+        >>> with_classes(data, ("rest", "move")).target.tolist()
+        [1, 1]
+    """
+    schema = replace(data.schema, classes=classes)
+    if data.target is None:
+        return replace(data, schema=schema)
+    names = data.schema.classes or ()
+    for k in np.unique(data.target):
+        if names[k] not in classes:
+            raise InputError(
+                f"data.target[{int(np.argmax(data.target == k))}]", found=f"the label {names[k]!r}",
+                expected=f"one of {', '.join(classes)}, as in training",
+                remedy="correct the label, leave its samples out, or train on data that have it",
+            )  # fmt: skip
+    number = np.array([classes.index(name) if name in classes else -1 for name in names])
+    return replace(data, schema=schema, target=number[data.target])
 
 
 def labels(data: Data) -> Int[np.ndarray, "N"]:

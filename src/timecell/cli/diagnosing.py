@@ -1,0 +1,122 @@
+"""``timecell diagnose``: what is wrong with a trained network, on data of yours?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.text import Text
+
+from timecell import catalog
+from timecell.cli.command import Answer, Command, File, Folder, lines, say
+from timecell.cli.models import ModelFolder, load_fitted, read_asked, read_new, with_channels
+from timecell.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from timecell.data import Schema, Sequences, Series
+    from timecell.data.containers import Data
+    from timecell.network_system import FittedNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnose(Command):
+    """Look into a network that timecell train made: silent units, fading gradients, exploding states.
+
+        timecell diagnose model my.csv
+        timecell diagnose model my.csv --samples 256 --json
+
+    The network runs on some of the samples, evenly spread over the file. Gradients are of the loss it was trained
+    with, so the file needs what was asked for in training: labels, or steps to forecast.
+
+    Attributes:
+        folder: of the model.
+        file: data in the form of the file that it was trained on.
+        samples: at most so many sequences or windows.
+        root: the folder of systems that was named in training.
+    """
+
+    folder: ModelFolder
+    file: File
+    samples: int = 64
+    root: Folder = None
+
+    def run(self) -> Answer:
+        """The layers' vital signs, and every finding with its remedy; exit status 1 if there are any."""
+        from timecell.data import describe
+        from timecell.lens import diagnose
+
+        if self.samples < 1:
+            raise InputError("samples", found=self.samples, expected="at least 1", remedy="64 are enough for most nets")
+        asked = read_asked(self.folder)
+        fitted = network(self.folder, self.root or catalog.SYSTEMS)
+        data = read_new(self.file, asked["read"], fitted.schema.label)
+        say(f"{self.file}: {describe(data)}")
+        known = seen_by(fitted, with_channels(data, fitted.schema, self.file))
+        count = min(self.samples, len(known))
+        batch = known.batch(np.linspace(0, len(known) - 1, count).round().astype(np.int64))
+        loss = None if batch.target is None else fitted.task.loss
+        diagnosis = diagnose(fitted.network, batch, loss)
+        document = {"folder": str(self.folder), "samples": count, **diagnosis.to_dict()}
+        about = f"{count:,} samples" + ("" if loss else "; without labels, so nothing is said about gradients")
+        return Answer(document, lines(about, "", Text(str(diagnosis))), ok=not diagnosis.findings)
+
+
+def network(folder: Path, root: Path) -> FittedNetwork:
+    """The network in a folder.
+
+    Raises:
+        InputError: the model there is no network.
+        DataError: the folder is damaged.
+    """
+    from timecell.network_system import FittedNetwork
+
+    fitted = load_fitted(folder, root)
+    if isinstance(fitted, FittedNetwork):
+        return fitted
+    raise InputError(
+        "folder", found=f"{type(fitted).__name__} in {folder}", expected="a network",
+        remedy="baselines have no layers to look into; train one of the networks that `timecell compare` ranks",
+    )  # fmt: skip
+
+
+def seen_by(fitted: FittedNetwork, data: Sequences | Series) -> Data:
+    """The data as the network sees them: scaled sequences of its classes, or every window of a scaled series.
+
+    Raises:
+        DataError: there are other classes than in training, or a series is too short for one window.
+    """
+    from timecell.data import Series, Windows
+
+    if not isinstance(data, Series):
+        return fitted.scale.data(with_classes(data, fitted.schema))
+    task: Any = fitted.task
+    history = fitted.schema.lengths[0]
+    windows = len(data) - history - task.horizon + 1
+    if windows < 1:
+        raise DataError(
+            "series", found=f"{len(data)} steps", expected=f"at least {history + task.horizon}, for one window",
+            remedy="bring a longer file",
+        )  # fmt: skip
+    targets = tuple(range(len(task.targets))) or None  # `Forecast.split` puts the channels to forecast in front
+    return fitted.scale.data(Windows(data, history, task.horizon, np.arange(windows), targets))
+
+
+def with_classes(data: Sequences, schema: Schema) -> Sequences:
+    """Sequences whose targets count the classes of the training data; what were counts there are counts here.
+
+    Raises:
+        DataError: there is a class that the training data did not have.
+    """
+    known = replace(data.schema, classes=schema.classes, spikes=schema.spikes)
+    if data.target is None or data.schema.classes is None or schema.classes is None:
+        return replace(data, schema=known, target=None)
+    new = [name for name in data.schema.classes if name not in schema.classes]
+    if new:
+        raise DataError(
+            schema.label or "labels", found=f"{new[0]!r}", expected=f"one of {', '.join(schema.classes)}, as in training",
+            remedy="leave these sequences out, or train again with them",
+        )  # fmt: skip
+    number = np.array([schema.classes.index(name) for name in data.schema.classes], dtype=np.int64)
+    return replace(data, schema=known, target=number[data.target])

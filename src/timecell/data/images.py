@@ -1,0 +1,69 @@
+"""Small pictures that are always at hand, as intensities in [0, 1]; the encoders make sequences of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from timecell.data.containers import Sequences
+from timecell.errors import InputError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled pictures.
+
+    Attributes:
+        pixels: [N, H, W] intensities, 0 to 1.
+        target: [N] class indices into `classes`.
+        classes: names.
+    """
+
+    pixels: Float[np.ndarray, "N H W"]
+    target: Int[np.ndarray, "N"]
+    classes: tuple[str, ...]
+
+    def encoded(self, code: Callable[[Float[Tensor, "N P"]], Float[Tensor, "N T P"]]) -> Sequences:
+        """Sequences of flattened pictures, one channel a pixel, by an encoder such as ``lambda x: direct(x, 6)``.
+
+        Raises:
+            InputError: the code returns something else than [N, T, P].
+
+        Example:
+            >>> from timecell.data.encoders import latency
+            >>> data = load_digits().encoded(lambda x: latency(x, steps=15))
+            >>> len(data), data[0].shape, data.schema.channels[9], data.schema.spikes
+            (1797, (15, 64), 'pixel 1,1', True)
+        """
+        N, H, W = self.pixels.shape
+        x = code(torch.from_numpy(self.pixels.reshape(N, H * W)))
+        if x.ndim != 3 or (x.shape[0], x.shape[2]) != (N, H * W):
+            raise InputError(
+                "code", found=f"shape {list(x.shape)}", expected=f"[{N}, T, {H * W}]",
+                remedy="use an encoder of timecell.data: direct, rate or latency",
+            )  # fmt: skip
+        channels = tuple(f"pixel {row},{column}" for row in range(H) for column in range(W))
+        return Sequences.of(x.numpy(), self.target, classes=self.classes, channels=channels)
+
+
+def load_digits() -> Images:
+    """1,797 handwritten digits of 8 x 8 pixels, 10 classes, in 17 grey levels.
+
+    They come with scikit-learn: the test half of "Optical Recognition of Handwritten Digits" by E. Alpaydin and
+    C. Kaynak (UCI Machine Learning Repository, 1998; CC BY 4.0).
+
+    Example:
+        >>> digits = load_digits()
+        >>> digits.pixels.shape, float(digits.pixels.max()), len(digits.classes)
+        ((1797, 8, 8), 1.0, 10)
+    """
+    from sklearn import datasets
+
+    bunch = datasets.load_digits()
+    pixels = (bunch.images / 16).astype(np.float32)
+    return Images(pixels, bunch.target.astype(np.int64), tuple(str(k) for k in range(10)))

@@ -1,0 +1,67 @@
+"""What the claims of several systems share: arms that are tuned alike, and labels that teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from timecell.claims import Measured, Trial
+from timecell.data.containers import Sequences
+from timecell.data.splits import Splits
+from timecell.network_system import FittedNetwork, NetworkSystem
+from timecell.system import Run, Task
+
+
+class Arm(NamedTuple):
+    """A fitted system and what it scored on the test set."""
+
+    fitted: FittedNetwork
+    measured: Measured
+
+
+def tuned(system: NetworkSystem, space: Mapping[str, Sequence[Any]], splits: Splits, task: Task, run: Run) -> Arm:
+    """Fit every setting in the space, choose on the validation data, score that one on the test data.
+
+    Args:
+        system: with the settings that are not tuned.
+        space: field -> values; all combinations are tried.
+        splits: of the data; the test part is looked at once.
+        task: whose primary metric, higher being better, chooses and scores.
+        run: seed and budget of each fit.
+    """
+    tried = []
+    for values in product(*space.values()):
+        chosen = dict(zip(space, values))
+        fitted = replace(system, **chosen).fit(splits.train, splits.valid, task, run)
+        tried.append((task.score(fitted.predict(splits.valid), splits.valid).value, fitted, chosen))
+    _, best, chosen = max(tried, key=lambda one: one[0])
+    scores = task.score(best.predict(splits.test), splits.test)
+    extra = {**chosen, "parameters": best.report["parameters"], "operations": best.report["synaptic_operations"]}
+    return Arm(best, Measured(scores.value, scores.items, splits.test.fingerprint, extra))
+
+
+def prepared(splits: Splits, trial: Trial, most: int = 60) -> Splits:
+    """The data of a trial: in a control the labels of training and validation are shuffled, in a quick one few stay."""
+    train, valid, test = splits.train, splits.valid, splits.test
+    assert isinstance(train, Sequences) and isinstance(valid, Sequences)
+    if trial.control:
+        train, valid = shuffled(train, trial.seed), shuffled(valid, trial.seed)
+    if not trial.quick:
+        return Splits(train, valid, test)
+    return Splits(*(part.select(np.arange(min(most, len(part)))) for part in (train, valid, test)))
+
+
+def shuffled(data: Sequences, seed: int) -> Sequences:
+    """The same samples with their labels permuted.
+
+    Example:
+        >>> data = Sequences.of(np.zeros((4, 1, 1)), [0, 0, 1, 1])
+        >>> sorted(shuffled(data, seed=0).target.tolist())
+        [0, 0, 1, 1]
+    """
+    assert data.target is not None
+    return replace(data, target=np.random.default_rng(seed).permutation(data.target))
