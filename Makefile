@@ -1,11 +1,12 @@
 # make demo   trains, compares and reports on real data that ships with timecell
 # make test   the tests (a few minutes)
 # make full   the same with ten times as many examples of every property
-# Both share .venv and install what they need the first time; see tools/venv.sh for PYTHON= and TORCH=.
+# make docs   the documentation, into docs/_build/html (every picture drawn by the code beside it)
+# All share .venv and install what they need the first time; see tools/venv.sh for PYTHON= and TORCH=.
 
 BIN := .venv/bin
 
-.PHONY: demo test full lint types clean
+.PHONY: demo test full lint types docs clean
 
 demo:
 	@tools/venv.sh
@@ -28,5 +29,9 @@ types:
 	@tools/venv.sh dev
 	$(BIN)/mypy
 
+docs:
+	@tools/venv.sh dev
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+
 clean:
-	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

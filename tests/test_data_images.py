@@ -40,5 +40,7 @@ def test_channels_are_named_by_row_and_column():
 
 
 def test_a_code_of_another_shape_is_refused():
-    with pytest.raises(InputError, match=r"code: found shape \[1797, 64\], expected \[1797, T, 64\](?s:.)*direct, rate"):
+    with pytest.raises(
+        InputError, match=r"code: found shape \[1797, 64\], expected \[1797, T, 64\](?s:.)*direct, rate"
+    ):
         load_digits().encoded(lambda x: x)

@@ -139,7 +139,7 @@ def test_memory_and_its_control_are_exact():
 def test_an_arm_is_chosen_on_validation_data_and_scored_on_test_data():
     task = Classify("every")
     splits = task.split(ragged(200))
-    arm = tuned(SpatialLearning(hidden=8), {"lr": (1e-9, 1e-2)}, splits, task, RUN)
+    arm = tuned(SpatialLearning(hidden=8), {"lr": (1e-9, 1e-2)}, splits, task, replace(RUN, updates=15))
     assert arm.measured.extra["lr"] == 1e-2 and arm.fitted.system.lr == 1e-2
     assert arm.measured.value == task.score(arm.fitted.predict(splits.test), splits.test).value
     assert arm.measured.data == splits.test.fingerprint

@@ -39,7 +39,7 @@ def test_the_unit_is_the_tutorials():
         u = 0.8 * u + value - s
         s = float(u >= 1)
         expected.append(s)
-    assert spikes.flatten().tolist() == expected and 5 < sum(expected) < 35
+    assert spikes.flatten().tolist() == expected and 3 < sum(expected) < 37
 
 
 @pytest.mark.parametrize(("current", "beta"), [(0.15, 0.9), (0.3, 0.8), (0.6, 0.5), (0.09, 0.9)])
@@ -69,7 +69,10 @@ def test_the_readout_decides_the_last_layer():
 def test_what_is_trained():
     names = {n for n, p in built().named_parameters() if p.requires_grad}
     assert names == {"0.weight", "0.bias", "2.weight", "2.bias"}
-    assert {n for n, p in built(learn_beta=True).named_parameters() if p.requires_grad} - names == {"1.tau_raw", "3.tau_raw"}
+    assert {n for n, p in built(learn_beta=True).named_parameters() if p.requires_grad} - names == {
+        "1.tau_raw",
+        "3.tau_raw",
+    }
     frozen = {n for n, p in built(train_hidden=False).named_parameters() if p.requires_grad}
     assert frozen == {"2.weight", "2.bias"}
 
@@ -98,11 +101,10 @@ def test_the_cost_is_in_the_gradient_as_if_it_were_in_the_loss():
     x, lengths = torch.rand(3, 5, 4), torch.tensor([5, 1, 3])
     one, other = (x.clone().requires_grad_() for _ in range(2))
     (SpikeCost(0.7)(one, lengths=lengths)[0] ** 2).sum().backward()
-    alive = (torch.arange(5) < lengths[:, None])[..., None]
-    ((other**2).sum() + 0.7 * (other * alive).sum(1).mean()).backward()
+    alive = other * (torch.arange(5) < lengths[:, None])[..., None]
+    ((alive**2).sum() + 0.7 * alive.sum(1).mean()).backward()
     torch.testing.assert_close(one.grad, other.grad)
-    still = SpikeCost(0.7).eval()(one, lengths=lengths)[0]
-    assert still is one, "in use there is nothing to charge"
+    assert SpikeCost(0.7).eval()(one)[0] is one, "in use there is nothing to charge"
 
 
 def test_the_cost_is_a_cell():

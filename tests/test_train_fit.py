@@ -22,7 +22,7 @@ from timecell.data.containers import Schema, Sequences, Series
 from timecell.errors import InputError, TimecellError
 from timecell.inference import assess
 from timecell.interrupt import noted
-from timecell.recipe import Anneal, Recipe, Stage
+from timecell.recipe import Anneal, Recipe, Stage, Staged
 from timecell.system import Run, Splits
 from timecell.tasks import Classify, Forecast
 from timecell.train import evaluate, fit, predict
@@ -393,6 +393,13 @@ def test_a_gradient_that_is_not_finite_is_never_stepped_on():
         (lambda: Stage(lr=0.0), r"Stage\(lr\): found 0.0"),
         (lambda: Anneal("sigma", 1.0, 0.0), r"Anneal\(end\): found 0.0"),
         (lambda: Anneal("sigma", 1.0, 0.5, share=2.0), r"Anneal\(share\): found 2.0.*at most 1"),
+        (lambda: Anneal("p", 0.0, math.nan, course="linear"), r"Anneal\(end\): found nan"),
+        (lambda: Anneal("p", 0.1, 0.5, course="linaer"), "did you mean 'linear'"),
+        (lambda: Staged("ticks", (4,)), r"Staged\(values\): found \(4,\), expected two or more"),
+        (lambda: Anneal("surrogate", 1.0, 2.0).set(LIF(2), 0.0), "'surrogate', a choice of LIF.*use Staged"),
+        (lambda: Anneal("tau", 2.0, 4.0).set(LIF(2, learn=("tau",)), 0.0), "'tau', which LIF learns.*learn="),
+        (lambda: Anneal("threshold", 1.0, -1.0, course="linear").set(LIF(2), 1.0), r"LIF\(threshold\): found -1.0"),
+        (lambda: Staged("reset", ("soft", "hart")).set(LIF(2), 1.0), r"Staged\(reset\).*did you mean 'hard'"),
         (lambda: Recipe(()), "at least one stage"),
         (lambda: Recipe(batch=0), r"Recipe\(batch\): found 0"),
     ],

@@ -263,4 +263,13 @@ def test_operations_are_events_times_fan_out():
     lengths = torch.tensor([7, 2, 4])
     dense = Sequential(GRU(4, 3))
     assert synaptic_operations(dense, Batch(torch.rand(3, 7, 4), lengths=lengths)) == 13 * (4 + 3) * 9 / 3
-    assert synaptic_operations(Sequential(Sequential(nn.Conv2d(1, 2, 3))), Batch(torch.rand(2, 3, 1, 5, 5))) is None
+
+    class Kernel(nn.Module):  # with weights of its own, of which nobody knows how they are used
+        def __init__(self):
+            super().__init__()
+            self.kernel = nn.Parameter(torch.rand(4, 4))
+
+        def forward(self, x):
+            return x @ self.kernel
+
+    assert synaptic_operations(Sequential(Kernel()), Batch(torch.rand(2, 3, 4))) is None

@@ -78,7 +78,7 @@ class Session:
                 status = main(shlex.split(command))
             if status not in (0, 1):
                 raise RuntimeError(f"timecell {command}: exit status {status}\n{said.getvalue()}")
-            printed.append(text.getvalue())
+            printed.append(text.getvalue().replace(f"{self.folder.name}/", ""))
         return neutral("\n".join(printed))
 
 

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timecell.data.containers import Batch
-from timecell.errors import InputError, TimecellError
+from timecell.errors import InputError, TimecellError, unknown_name
 from timecell.interrupt import noted
+from timecell.system import Run
 
 T = TypeVar("T")
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -203,6 +204,40 @@ def join() -> bool:
     if dist.is_torchelastic_launched() and not dist.is_initialized() and int(os.environ["WORLD_SIZE"]) > 1:
         dist.init_process_group(_backend())
     return dist.is_initialized()
+
+
+def require_devices(run: Run, smallest: int) -> None:
+    """Refuse devices that there are not, or more than the smallest batch has samples for.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    size = World().size if join() else run.devices
+    if run.device not in (known := ("auto", "cpu", "cuda")):
+        raise unknown_name("run.device", run.device, known)
+    gpus = gpus_for(run)
+    if run.device == "cuda" and not gpus:
+        raise InputError("run.device", found="'cuda', but torch sees no GPU", expected="a GPU", remedy='pass "auto"')
+    if run.devices not in (1, size):
+        raise InputError(
+            "run.devices", found=run.devices, expected=f"{size}, as many processes as torchrun has started",
+            remedy="leave it out under torchrun",
+        )  # fmt: skip
+    if size > smallest:
+        raise InputError(
+            "run.devices", found=size, expected=f"at most {smallest}, the samples of the smallest batch",
+            remedy="take fewer devices, or larger batches",
+        )  # fmt: skip
+    if gpus and run.devices > gpus:
+        raise InputError(
+            "run.devices", found=f"{run.devices} for {gpus} GPU{'s' * (gpus > 1)}", expected="a GPU for each",
+            remedy=f'take {gpus}, or device="cpu"',
+        )  # fmt: skip
+
+
+def gpus_for(run: Run) -> int:
+    """GPUs of this machine that a run may use."""
+    return torch.cuda.device_count() if run.device != "cpu" else 0
 
 
 def launch(work: Callable[[Callable[[], bool]], T], size: int) -> T:

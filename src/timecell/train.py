@@ -31,7 +31,7 @@ from timecell.credit import BPTT, Credit
 from timecell.credit.rule import require_sliceable
 from timecell.data.containers import Batch, Data
 from timecell.distributed import World
-from timecell.errors import InputError, TimecellError, unknown_name
+from timecell.errors import InputError, TimecellError
 from timecell.inference import assess, evaluate, predict
 from timecell.interrupt import noted
 from timecell.progress import Display, display
@@ -113,7 +113,7 @@ def fit(
             raise InputError(name, found="no samples", expected="at least one", remedy="check how the data were split")
     require_sliceable(credit, net, task, train.schema.lengths[1])
     joined = distributed.join()
-    _check_devices(run, smallest=len(train) // math.ceil(len(train) / recipe.batch))
+    distributed.require_devices(run, smallest=len(train) // math.ceil(len(train) / recipe.batch))
     work = partial(_in_this_process, net, train, valid, task, credit, recipe, run)
     if joined or run.devices == 1:
         return work(distributed.never)
@@ -412,40 +412,11 @@ class _Training:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _check_devices(run: Run, smallest: int) -> None:
-    """Refuse devices that there are not, or more than the smallest batch has samples for."""
-    size = World().size if distributed.join() else run.devices
-    if run.device not in (known := ("auto", "cpu", "cuda")):
-        raise unknown_name("run.device", run.device, known)
-    gpus = _gpus(run)
-    if run.device == "cuda" and not gpus:
-        raise InputError("run.device", found="'cuda', but torch sees no GPU", expected="a GPU", remedy='pass "auto"')
-    if run.devices not in (1, size):
-        raise InputError(
-            "run.devices", found=run.devices, expected=f"{size}, as many processes as torchrun has started",
-            remedy="leave it out under torchrun",
-        )  # fmt: skip
-    if size > smallest:
-        raise InputError(
-            "run.devices", found=size, expected=f"at most {smallest}, the samples of the smallest batch",
-            remedy="take fewer devices, or larger batches",
-        )  # fmt: skip
-    if gpus and run.devices > gpus:
-        raise InputError(
-            "run.devices", found=f"{run.devices} for {gpus} GPU{'s' * (gpus > 1)}", expected="a GPU for each",
-            remedy=f'take {gpus}, or device="cpu"',
-        )  # fmt: skip
-
-
 def _fabric(run: Run, world: World) -> Any:
     """Fabric on this process's own device."""
     from lightning_fabric import Fabric
 
-    return Fabric(accelerator=run.device, devices=[world.local_rank] if _gpus(run) else 1)
-
-
-def _gpus(run: Run) -> int:
-    return torch.cuda.device_count() if run.device != "cpu" else 0
+    return Fabric(accelerator=run.device, devices=[world.local_rank] if distributed.gpus_for(run) else 1)
 
 
 def _seed_of(seed: int, rank: int) -> int:

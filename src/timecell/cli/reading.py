@@ -24,7 +24,8 @@ class Reading(Command):
     """A data file and a task.
 
     Attributes:
-        file: CSV, Parquet, NPZ or HDF5; or a data set that ships with timecell: spoken-digits, taxi.
+        file: a file, or a folder with one folder for each class: CSV, Parquet, NPZ, NPY, HDF5, .ts, WAV, EDF, NWB, N-MNIST,
+            AEDAT; or a data set that ships with timecell: spoken-digits, taxi.
         task: classify or forecast; found from the file unless you say it.
         target: the column of labels; or the channels to forecast (all unless you name some).
         horizon: steps to forecast.
@@ -34,7 +35,16 @@ class Reading(Command):
         group: column of groups that are never split: subjects, sessions, speakers.
         ignore: columns to leave out.
         period: steps in a season of a series.
-        dt: bin width in seconds, for files of spike times.
+        dt: bin width in seconds, for spikes and events.
+        tick: seconds in one unit of the times of spikes or events (1e-6: microseconds).
+        size: height and width of an event camera in pixels.
+        pool: pixels of an event camera to put together, in each direction.
+        rate: samples per second to resample sounds and EDF channels to.
+        filters: turn sounds into the spikes of an ear with so many filters.
+        epoch: seconds around each annotation that make a trial, e.g. 0 4.
+        classes: annotations that make a trial.
+        item: time series of an NWB file, or "units" for its spikes.
+        gaps: "forward" fills missing values of a .ts file with the last one before.
     """
 
     file: File
@@ -48,6 +58,15 @@ class Reading(Command):
     ignore: Names = ()
     period: int | None = None
     dt: float = 0.010
+    tick: float | None = None
+    size: tuple[int, int] | None = None
+    pool: int | None = None
+    rate: float | None = None
+    filters: int | None = None
+    epoch: tuple[float, float] | None = None
+    classes: Names = ()
+    item: Name = None
+    gaps: Literal["forward"] | None = None
 
     @property
     def path(self) -> Path:
@@ -60,7 +79,8 @@ class Reading(Command):
         """How the file is read, as arguments of `timecell.data.load`."""
         kind = {"classify": "sequences", "forecast": "series", None: None}[self.task]
         roles = {"id": self.id, "time": self.time, "group": self.group}
-        return {"kind": kind, **roles, "ignore": self.ignore, "period": self.period, "dt": self.dt}
+        names = ("ignore", "period", "dt", "tick", "size", "pool", "rate", "filters", "epoch", "item", "gaps")
+        return {"kind": kind, **roles, **{n: getattr(self, n) for n in names}, "classes": self.classes or None}
 
     def load(self) -> tuple[Sequences | Series, Task]:
         """The data and the task.

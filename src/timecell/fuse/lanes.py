@@ -14,11 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import extending, njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import models, overload, register_model
 
 from timecell.fuse import maths
+
+intrinsic: Any = extending.intrinsic  # what it decorates is called with other arguments than it is written with
 
 LANES = 16
 FAST = ("contract", "reassoc", "nsz", "arcp")  # as in every emitted float32 kernel: NaN stays visible

@@ -117,8 +117,8 @@ class Run(torch.autograd.Function):
         m, (n_x, n_s) = len(step.states), ctx.counts
         lengths, *saved = ctx.saved_tensors
         x, s, p = saved[:n_x], saved[n_x : n_x + n_s], saved[n_x + n_s :]
-        blame = [g if g is not None else ctx.like.new_zeros(shape) for g, shape in zip(grads, ctx.shapes)]
-        steps, g_y, g_s = ctx.shapes[0][1], blame[0], blame[1:]
+        given = [g if g is not None else ctx.like.new_zeros(shape) for g, shape in zip(grads, ctx.shapes)]
+        steps, g_y, g_s = ctx.shapes[0][1], given[0], given[1:]
         kept = [name for name, k in zip(step.states, keep) if k]
         blame_of = dict(zip(kept, grads[1 + m :]))
         traces = []

@@ -8,7 +8,7 @@ sample. In the unit grain every N is the same; in the row grain each argument ha
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -158,7 +158,7 @@ class RowPlan(Plan):
         for course, state in zip(courses, states):
             course[:, :1] = state
         inputs = dict(zip(step.inputs, x))
-        arguments = [_flat(_pack(inputs[n])) for n in program.arguments if n in inputs]
+        arguments: list[Any] = [_flat(_pack(inputs[n])) for n in program.arguments if n in inputs]
         arguments += [_flat(g) for g in self.given(program, p)] + [self.constants(program), _flat(y)]
         arguments += [_flat(t) for t in states] + [_flat(c) for c in courses]
         arguments += [_group_lengths(lengths, rows, steps), np.array(keep, dtype=np.int64), steps]
@@ -188,14 +188,30 @@ class RowPlan(Plan):
         n, m = len(step.inputs), len(step.states)
         blame_x = [g_y.new_empty(groups, steps, size, LANES) for size in sizes[:n]]
         blame_s = [_pack(g[:, None]) for g in g_s]
-        blame_p = [g_y.new_zeros(groups, 1, size, LANES) for size, need in zip(sizes[n + m :], learn) if need]
-        out = [*blame_x, *blame_s, *blame_p]
+        params = dict(zip(step.params, shapes[n + m :]))
+        blame_p = {}  # what the kernel adds up, or the two factors of it
+        for output in program.outputs[n + m :]:
+            side, _, name = output.partition("_")
+            if side == "b":
+                blame_p[output] = g_y.new_zeros(groups, 1, prod(params[name]), LANES)
+            else:
+                blame_p[output] = g_y.new_zeros(groups, steps, params[name][side == "right"], LANES)
+        out = [*blame_x, *blame_s, *blame_p.values()]
         arguments: list[Any] = [_flat(_pack(t)) for t in (*x, *s, g_y, *traces)]
         arguments += [_flat(g) for g in self.given(program, p)] + [self.constants(program), *map(_flat, out)]
         arguments += [_group_lengths(lengths, rows, steps), carry, steps]
         pool.run_groups(kernel, arguments, groups, g_y.numel() * steps)
-        whole = [_unpack(b, rows) for b in out]
-        return [*whole[:n], *(b[:, 0] for b in whole[n:])]
+        whole = [_unpack(b, rows) for b in (*blame_x, *blame_s)]
+        learnt = [_weight(name, blame_p, rows) for name, need in zip(step.params, learn) if need]
+        return [*whole[:n], *(b[:, 0] for b in whole[n:]), *learnt]
+
+
+def _weight(name: str, blame: Mapping[str, Tensor], rows: int) -> Tensor:
+    """Blame [B, N] of a parameter from what the kernel left."""
+    if f"b_{name}" in blame:
+        return _unpack(blame[f"b_{name}"], rows)[:, 0]
+    left, right = (_unpack(blame[f"{side}_{name}"], rows) for side in ("left", "right"))
+    return torch.bmm(left.transpose(1, 2), right).flatten(1)
 
 
 def _pack(t: Tensor) -> Tensor:

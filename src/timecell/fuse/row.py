@@ -8,8 +8,9 @@ the equation of one sample. From the traced graph of one sample:
 * a product is a multiplication that is summed; the multiplication is written inside the sum and never stored;
 * the rest is pointwise, and written into the expression that uses it, or stored if several do or if a larger loop does.
 
-So each stored value is one loop nest over its indices. Blame of a parameter is added up for each sample; torch sums
-over samples at the end.
+So each stored value is one loop nest over its indices. Blame of a parameter is added up for each sample; where it is an
+outer product at every step (the weight of a product), the two factors are written down instead, and torch multiplies them
+once at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import fx
@@ -137,8 +138,19 @@ def emit_adjoint(
         shape = body.shape_of(name)
         with body.nest(shape) as i:
             body.line(f"store(b_{name}, blame_{name} + {_flat(shape, i)}, where(on, {body.at(node, i)}, ZERO))")
+    given_params, moving_factors = list[str](), list[str]()
     for name, node in b_p:
         shape = body.shape_of(name)
+        factors = body.factors(node)
+        if factors:
+            for side, (length, value) in zip(("left", "right"), factors):
+                given_params.append(f"{side}_{name}")
+                moving_factors.append(f"at_{side}_{name} = (group * steps + t) * {length}")
+                with body.nest((length,)) as i:
+                    place = f"at_{side}_{name} + {_flat((length,), i)}"
+                    body.line(f"store({side}_{name}, {place}, where(on, {value(i[0])}, ZERO))")
+            continue
+        given_params.append(f"b_{name}")
         with body.nest(shape) as i:
             place = f"group * {math.prod(shape)} + {_flat(shape, i)}"
             body.line(f"store(b_{name}, {place}, load(b_{name}, {place}) + where(on, {body.at(node, i)}, ZERO))")
@@ -155,14 +167,14 @@ def emit_adjoint(
     moving += [f"at_{n} = (group * (steps + 1) + t) * {size[n]}" for n in reads if n in step.states]
     moving += [f"at_y = (group * steps + t) * {out}"]
     moving += [f"trace_{n} = (group * steps + t) * {size[n]}" for n, r in zip(step.states, recorded) if r]
-    moving += [f"blame_{n} = (group * steps + t) * {size[n]}" for n in step.inputs]
+    moving += [f"blame_{n} = (group * steps + t) * {size[n]}" for n in step.inputs] + moving_factors
     silent = [
         line
         for n in step.inputs
         for line in (f"for i in range({size[n]}):", f"    store(b_{n}, (group * steps + t) * {size[n]} + i, ZERO)")
     ] or ["pass"]
     takes = [body.arrays[n][0] for n in reads] + ["g_y"] + [f"r_{n}" for n, r in zip(step.states, recorded) if r]
-    gives = [f"b_{n}" for n in step.inputs] + [f"g_{n}" for n in step.states] + [f"b_{n}" for n, _ in b_p]
+    gives = [f"b_{n}" for n in step.inputs] + [f"g_{n}" for n in step.states] + given_params
     kinds = ["A1"] * len(takes) + ["A1"] * (len(body.given) + 1) + ["A1"] * len(gives)
     text = f"""
 @njit(types.void({", ".join([*kinds, "L1", "types.boolean", *["types.intp"] * 3])}), **LOOP)
@@ -317,35 +329,62 @@ class _Nests(Expressions):
 
     def _source(self, node: fx.Node, index: Index) -> tuple[Any, Index]:
         """Where a renamed value really stands."""
-        op, source = _name(node), node.args[0]
+        args: Any = node.args
+        op, source = _name(node), args[0]
         if op == "getitem":
-            part, number = node.args
-            source, sizes, dim = part.args[0], part.args[1], part.args[2] if len(part.args) > 2 else 0  # type: ignore[union-attr]
-            sizes = [sizes] * (number + 1) if isinstance(sizes, int) else sizes  # type: ignore[operator]
-            return source, _replaced(index, dim, lambda i: _shift(i, sum(sizes[:number])))  # type: ignore[index]
+            part, number = args
+            source, sizes, dim = part.args[0], part.args[1], part.args[2] if len(part.args) > 2 else 0
+            sizes = [sizes] * (number + 1) if isinstance(sizes, int) else sizes
+            return source, _replaced(index, dim, lambda i: _shift(i, sum(sizes[:number])))
         shape = _shape(source)
         if op == "permute":
-            order = [d % len(shape) for d in node.args[1]]  # type: ignore[union-attr]
+            order = [d % len(shape) for d in args[1]]
             return source, tuple(index[order.index(d)] for d in range(len(shape)))
         if op in ("t", "transpose"):
-            a, b = (0, 1) if op == "t" else node.args[1:3]
+            a, b = (0, 1) if op == "t" else args[1:3]
             swapped = list(index)
-            swapped[a], swapped[b] = swapped[b], swapped[a]  # type: ignore[index]
+            swapped[a], swapped[b] = swapped[b], swapped[a]
             return source, tuple(swapped)
         if op == "expand":
             back = index[len(index) - len(shape) :]
             return source, tuple(0 if n == 1 else i for n, i in zip(shape, back))
         if op == "slice":
-            dim, start = ([*node.args[1:], 0, 0])[:2]
-            step = node.args[4] if len(node.args) > 4 else 1
+            dim, start = ([*args[1:], 0, 0])[:2]
+            step = args[4] if len(args) > 4 else 1
             start = 0 if start is None else start
-            start = max(start + shape[dim], 0) if start < 0 else start  # type: ignore[operator, index]
-            return source, _replaced(index, dim, lambda i: _shift(i, start, step))  # type: ignore[arg-type]
+            start = max(start + shape[dim], 0) if start < 0 else start
+            return source, _replaced(index, dim, lambda i: _shift(i, start, step))
         if op == "select":
-            dim, number = node.args[1] % len(shape), node.args[2] % shape[node.args[1]]  # type: ignore[operator, index]
+            dim, number = args[1] % len(shape), args[2] % shape[args[1]]
             return source, (*index[:dim], number, *index[dim:])
         real = iter([i for i, n in zip(index, _shape(node)) if n != 1])  # only axes of length 1 come or go
         return source, tuple(0 if n == 1 else next(real) for n in shape)
+
+    def factors(self, node: Any) -> tuple[tuple[int, Any], tuple[int, Any]] | None:
+        """(length, value at an index) of a column and a row, if a matrix is their outer product; else None."""
+        if not isinstance(node, fx.Node) or len(_shape(node)) != 2 or self._in_memory(node):
+            return None
+        args: Any = node.args
+        if _name(node) == "permute":
+            inner = self.factors(args[0])
+            return (inner[1], inner[0]) if inner and list(args[1]) == [1, 0] else inner
+        if _name(node) != "mul" or not all(isinstance(a, fx.Node) for a in args):
+            return None
+        shapes = [(1,) * (2 - len(_shape(a))) + _shape(a) for a in args]
+        for column, row in ((0, 1), (1, 0)):
+            if shapes[column][1] == 1 and shapes[row][0] == 1:
+                left, right = (self._along(args[k], d) for k, d in ((column, 0), (row, 1)))
+                return (shapes[column][0], left), (shapes[row][1], right)
+        return None
+
+    def _along(self, node: Any, axis: int) -> Any:
+        """Reads a matrix of one column or one row at a place along it."""
+
+        def value(i: int | str) -> str:
+            index: Index = (i, 0) if axis == 0 else (0, i)
+            return self.at(node, index[2 - len(_shape(node)) :])
+
+        return value
 
     # --- writing -------------------------------------------------------------------------------------------------------
 
@@ -390,11 +429,12 @@ class _Nests(Expressions):
 
     def _reduce(self, node: fx.Node) -> None:
         """A sum (or the like) over some axes; a few terms on each line, added to a running value."""
-        op, source, name = _name(node), node.args[0], self.stored[node]
+        args: Any = node.args
+        op, source, name = _name(node), args[0], self.stored[node]
         shape = _shape(source)
-        given = node.args[1] if len(node.args) > 1 else None
-        dims = range(len(shape)) if given is None or given == [] else given
-        dims = {d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)}  # type: ignore[union-attr, attr-defined]
+        given = args[1] if len(args) > 1 else None
+        every = range(len(shape)) if given is None or given == [] else [given] if isinstance(given, int) else given
+        dims = {d % len(shape) for d in every}
         kept = [n for d, n in enumerate(shape) if d not in dims]
         over = sorted((d for d in dims if shape[d] > 1), key=lambda d: shape[d])
         scale = self.operand(1 / math.prod(shape[d] for d in dims), True) if op == "mean" else None
@@ -446,42 +486,42 @@ class _Nests(Expressions):
 
     def _pieces(self, node: fx.Node) -> None:
         """Values joined from pieces: each piece is copied to its place."""
-        op, name, shape = _name(node), self.stored[node], _shape(node)
+        op, name, shape, args = _name(node), self.stored[node], _shape(node), cast(Any, node.args)
 
         def copy(piece: Any, into: Any) -> None:
             with self.nest(_shape(piece)) as i:
                 self.line(f"store({name}, {_flat(shape, into(i))}, {self.at(piece, i)})")
 
         if op == "cat":
-            dim = (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(shape)  # type: ignore[operator]
+            dim = (args[1] if len(args) > 1 else cast(int, node.kwargs.get("dim", 0))) % len(shape)
             start = 0
-            for piece in node.args[0]:  # type: ignore[union-attr]
+            for piece in args[0]:
                 copy(piece, lambda i, start=start: _replaced(i, dim, lambda k: _shift(k, start)))
                 start += _shape(piece)[dim]
             return
         if op == "constant_pad_nd":
-            value = self.operand(node.args[2] if len(node.args) > 2 else 0.0, True)
+            value = self.operand(args[2] if len(args) > 2 else 0.0, True)
             with self.nest(shape) as i:
                 self.line(f"store({name}, {_flat(shape, i)}, {value})")
-            sides = dict(zip(reversed(range(len(shape))), zip(node.args[1][::2], node.args[1][1::2])))  # type: ignore[index]
+            sides = dict(zip(reversed(range(len(shape))), zip(args[1][::2], args[1][1::2])))
             before = [sides.get(d, (0, 0))[0] for d in range(len(shape))]  # less than nothing: what is cut off
             common = [n - sum(max(p, 0) for p in sides.get(d, (0, 0))) for d, n in enumerate(shape)]
             with self.nest(common) as i:
                 into = tuple(_shift(k, max(b, 0)) for k, b in zip(i, before))
-                value = self.at(node.args[0], tuple(_shift(k, max(-b, 0)) for k, b in zip(i, before)))
+                value = self.at(args[0], tuple(_shift(k, max(-b, 0)) for k, b in zip(i, before)))
                 self.line(f"store({name}, {_flat(shape, into)}, {value})")
             return
-        base, piece = node.args[:2]
+        base, piece = args[:2]
         copy(base, lambda i: i)
         if op == "select_scatter":
-            dim, number = node.args[2] % len(shape), node.args[3] % shape[node.args[2]]  # type: ignore[operator, index]
+            dim, number = args[2] % len(shape), args[3] % shape[args[2]]
             copy(piece, lambda i: (*i[:dim], number, *i[dim:]))
             return
-        dim, start = ([*node.args[2:], 0, 0])[:2]
-        step = node.args[5] if len(node.args) > 5 else 1
+        dim, start = ([*args[2:], 0, 0])[:2]
+        step = args[5] if len(args) > 5 else 1
         start = 0 if start is None else start
-        start = max(start + shape[dim], 0) if start < 0 else start  # type: ignore[operator, index]
-        copy(piece, lambda i: _replaced(i, dim, lambda k: _shift(k, start, step)))  # type: ignore[arg-type]
+        start = max(start + shape[dim], 0) if start < 0 else start
+        copy(piece, lambda i: _replaced(i, dim, lambda k: _shift(k, start, step)))
 
     def choose(self, condition: str, yes: str, no: str) -> str:
         """One of two values in every lane."""

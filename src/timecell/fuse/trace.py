@@ -39,11 +39,11 @@ SHAPE = (2, 3)  # two rows, three units: any mixing of either shows up as an ope
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
-    return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+    return a * b if a.shape[1] == 1 else (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
 
 
 def _bmm(a: Tensor, b: Tensor) -> Tensor:
-    return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
+    return a * b if a.shape[2] == 1 else (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
 
 
 def _var(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
@@ -144,9 +144,11 @@ def _graph(
         pure = torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations")
         return make_fx(pure, decomposition_table=table)(*examples)
 
-    table = {**core_aten_decompositions(), **get_decompositions(ALSO_DECOMPOSED)}  # type: ignore[dict-item]
+    table: dict[Any, Any] = dict(core_aten_decompositions())
+    more: Any = get_decompositions
+    table.update(more(ALSO_DECOMPOSED))
     if step.shapes is not None:
-        table |= {**get_decompositions(MIXING), **OUR_WAY}  # type: ignore[dict-item]
+        table.update({**more(MIXING), **OUR_WAY})
         del table[aten.select_scatter.default]  # the core table makes a search over indices of it
     try:
         # in a thread of its own: the caller's modes, hooks and transforms are about the run, not about the trace

@@ -11,18 +11,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.signal import lfilter
+from scipy.special import expit
 
 from timecell.data.containers import Sequences
 from timecell.errors import InputError
 
-SYNAPSE, BRANCH, PLATEAU = 5.0, 10.0, 40.0
-"""Decay of a synaptic current, of a branch's own voltage, of its NMDA-like current [ms]."""
-MEMBRANE, REFRACTORY, ADAPTATION = 20.0, 3, 100.0
-"""Decay of the soma's voltage, its refractory period, decay of its adaptation [ms]."""
-HALF, STEEPNESS = 1.0, 0.12
-"""Branch voltage at which half of the NMDA-like current flows, and how soft that threshold is."""
-LEAK_THROUGH, JUMP = 0.15, 0.4
-"""What a branch passes on without a plateau, relative to one with; how far a spike raises the soma's threshold."""
+BRANCH, PLATEAU, MEMBRANE, ADAPTATION = 8.0, 20.0, 10.0, 100.0
+"""Decay of a branch's voltage, of its NMDA-like current, of the soma's voltage and of its adaptation [ms]."""
+KICK, SOFTNESS = 0.25, 0.1
+"""What a spike of a synapse of weight 1 adds to a branch's voltage, whose threshold is 1, and how soft that threshold is."""
+THROUGH = 0.02
+"""What a branch passes on of its voltage, beside its NMDA-like current of at most 1."""
+REFRACTORY, JUMP = 3, 0.3
+"""Silent steps after a spike [ms], and how far it raises the soma's threshold of 1."""
+WANDER, OWN, SHARED = 50.0, 1.5, 0.5
+"""How long the logarithm of a rate remembers [ms], and its spread: of each branch for itself, of all together."""
 
 
 class DendriticNeuron(NamedTuple):
@@ -31,7 +34,7 @@ class DendriticNeuron(NamedTuple):
     Attributes:
         data: [N] trials of [T, synapses] spikes in steps of 1 ms: 1 from an excitatory synapse, -1 from an inhibitory.
         spikes: [N, T] what the cell answers, 0 or 1.
-        soma: [N, T] voltage of the soma; the cell fires at 1 and above, as far as it is adapted.
+        soma: [N, T] voltage of the soma; the cell fires where it reaches 1, or more just after other spikes.
         branches: [N, T, branches] NMDA-like current of each branch, in [0, 1].
         branch: [synapses] which branch each synapse is on.
         sign: [synapses] 1 or -1.
@@ -52,20 +55,20 @@ def dendritic_neuron(
     branches: int = 8,
     steps: int = 2000,
     *,
-    rate: float = 10.0,
-    inhibitory: float = 0.25,
-    coupling: float = 1.0,
+    rate: float = 15.0,
+    inhibitory: float = 0.3,
+    coupling: float = 0.85,
     samples: int = 200,
     seed: int = 0,
     cell_seed: int = 0,
 ) -> DendriticNeuron:
     """A cell whose branches have thresholds of their own, driven by spikes whose rates come and go. Steps of 1 ms.
 
-    Synapses lie on the branches one after the other. A branch sums their currents into a voltage u, which opens an
-    NMDA-like current n, a slow trace of ``sigmoid((u - 1) / 0.12)``. The soma is a leaky integrator of the branches'
-    n and, weakly, of their u; it fires at a threshold that each spike raises for some 100 ms, and is silent for 3 ms
-    after it. The inputs are Poisson; the rate of the synapses of a branch wanders, most of all by itself and somewhat
-    together with the others.
+    Synapses lie on the branches one after the other. A branch sums them into a leaky voltage u, which opens an
+    NMDA-like current: n follows ``sigmoid((u - 1) / 0.1)``, so some four spikes must meet. The soma is a leaky
+    integrator of all n; it fires at a threshold that each spike raises for some 100 ms, and is silent for 3 ms after
+    it. Inputs are Poisson. The rate of the synapses of a branch wanders within some 50 ms over more than a decade, most
+    of all for itself and somewhat together with the other branches.
 
     Args:
         synapses: I, on the branches in equal numbers.
@@ -73,8 +76,8 @@ def dendritic_neuron(
         steps: T of each trial [ms].
         rate: mean rate of an input [spikes/s].
         inhibitory: share of the synapses that inhibit.
-        coupling: strength of the branches at the soma; the more, the more it fires.
-        samples: trials N.
+        coupling: strength of a branch at the soma; the more, the more it fires.
+        samples: trials N, each starting at rest.
         seed: of the inputs.
         cell_seed: of the wiring; the same for a training and a test set.
 
@@ -83,17 +86,17 @@ def dendritic_neuron(
 
     Example:
         >>> cell = dendritic_neuron(samples=2, steps=300)
-        >>> cell.data[0].shape, cell.spikes.shape, np.unique(cell.data.values).tolist(), cell.branch[[0, 15, 16]].tolist()
-        ((300, 128), (2, 300), [-1, 0, 1], [0, 0, 1])
+        >>> cell.data[0].shape, cell.spikes.shape, np.unique(cell.data.values).tolist()
+        ((300, 128), (2, 300), [-1, 0, 1])
     """
     for name, value, fits, expected in (
         ("branches", branches, branches >= 1, "at least 1"),
         ("synapses", synapses, synapses >= branches >= 1 and synapses % branches == 0, f"a multiple of {branches}"),
         ("steps", steps, steps >= 1, "at least 1"),
-        ("samples", samples, samples >= 1, "at least 1"),
         ("rate", rate, 0 <= rate <= 500, "0 to 500 spikes/s"),
         ("inhibitory", inhibitory, 0 <= inhibitory <= 1, "a share from 0 to 1"),
-        ("coupling", coupling, coupling >= 0 and np.isfinite(coupling), "0 or more"),
+        ("coupling", coupling, 0 <= coupling < np.inf, "0 or more"),
+        ("samples", samples, samples >= 1, "at least 1"),
     ):
         if not fits:
             raise InputError(name, found=value, expected=expected, remedy="pass such a number")
@@ -102,27 +105,46 @@ def dendritic_neuron(
     sign = np.where(wiring.random(synapses) < inhibitory, -1, 1)
     weight = wiring.lognormal(0.0, 0.5, synapses)
     strength = coupling * wiring.uniform(0.7, 1.3, branches)
+    wires = np.where(branch[:, None] == np.arange(branches), KICK * weight[:, None], 0).astype(np.float32)
 
     rng = np.random.default_rng(seed)
     own, shared = _wander(rng, (samples, steps, branches)), _wander(rng, (samples, steps, 1))
-    rates = rate / 1000 * np.exp(own + 0.5 * shared - (1 + 0.25) / 2)
+    rates = rate / 1000 * np.exp(OWN * own + SHARED * shared - (OWN**2 + SHARED**2) / 2)  # their mean is `rate`
     x = np.empty((samples, steps, synapses), np.int8)
-    drive = np.empty((samples, steps, branches), np.float32)
-    to_branch = np.zeros((synapses, branches), np.float32)
-    to_branch[np.arange(synapses), branch] = weight
+    kick = np.empty((samples, steps, branches), np.float32)
     for trial in range(samples):  # one at a time, for the sake of memory
-        fires = rng.random((steps, synapses), np.float32) < rates[trial][:, branch]
-        x[trial] = np.where(fires, sign, 0)
-        drive[trial] = x[trial].astype(np.float32) @ to_branch
-    u, n = _dendrites(drive * branches * 0.25 / synapses * 4)
-    soma, spikes = _soma((n + LEAK_THROUGH * u) @ strength.astype(np.float32))
-    data = Sequences.of(x, channels=tuple(f"{'e' if s > 0 else 'i'}{i}" for i, s in enumerate(sign)), rate=1000.0)
-    return DendriticNeuron(data, spikes, soma, n, branch, sign, weight)
+        x[trial] = np.where(rng.random((steps, synapses), np.float32) < rates[trial][:, branch], sign, 0)
+        kick[trial] = x[trial].astype(np.float32) @ wires
+    u = _leak(kick, BRANCH)
+    keep = np.exp(-1 / PLATEAU)
+    n = _leak((1 - keep) * expit((u - 1) / SOFTNESS), PLATEAU)
+    soma, spikes = _soma((n + THROUGH * u) @ strength)
+    names = tuple(f"{'e' if s > 0 else 'i'}{i}" for i, s in enumerate(sign))
+    return DendriticNeuron(Sequences.of(x, channels=names, rate=1000.0), spikes, soma, n, branch, sign, weight)
+
+
+def _leak(x: Float[np.ndarray, "N T n"], tau: float) -> Float[np.ndarray, "N T n"]:
+    """A leaky sum over time: y_t = exp(-1 / tau) y_{t-1} + x_t."""
+    return lfilter([1.0], [1.0, -np.exp(-1 / tau)], x, axis=1)
 
 
 def _wander(rng: np.random.Generator, shape: tuple[int, int, int]) -> Float[np.ndarray, "N T n"]:
-    """Gaussian with variance 1 that forgets within some 50 ms."""
-    keep = np.exp(-1 / 50.0)
+    """Gaussian with variance 1 at every step that forgets within `WANDER` ms."""
     noise = rng.standard_normal(shape)
-    noise[:, 1:] *= np.sqrt(1 - keep**2)
-    return lfilter([1.0], [1.0, -keep], noise, axis=1)
+    noise[:, 1:] *= np.sqrt(1 - np.exp(-2 / WANDER))
+    return _leak(noise, WANDER)
+
+
+def _soma(current: Float[np.ndarray, "N T"]) -> tuple[Float[np.ndarray, "N T"], Int[np.ndarray, "N T"]]:
+    """Voltage before reset, and spikes, of a leaky integrator with a refractory period and a threshold that adapts."""
+    keep, recover = np.exp(-1 / MEMBRANE), np.exp(-1 / ADAPTATION)
+    v, raised, wait = np.zeros((3, len(current)))
+    voltage, spikes = np.empty(current.shape), np.empty(current.shape, np.uint8)
+    for t in range(current.shape[1]):
+        v = np.where(wait > 0, 0.0, keep * v + (1 - keep) * current[:, t])
+        fires = v >= 1 + raised
+        voltage[:, t], spikes[:, t] = v, fires
+        raised = recover * raised + JUMP * fires
+        wait = np.where(fires, REFRACTORY, np.maximum(wait - 1, 0))
+        v = np.where(fires, 0.0, v)
+    return voltage, spikes
