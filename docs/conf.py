@@ -20,6 +20,8 @@ add_module_names = False
 python_maximum_signature_line_length = 90
 highlight_language = "text"
 
+suppress_warnings = []
+
 html_theme = "pydata_sphinx_theme"
 html_title = "timecell"
 html_static_path = ["_static"]

@@ -10,12 +10,12 @@ from timecell import catalog
 from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.claims import Trial, load_claims, quick, read_terms
+from timecell.claims.arms import prepared, shuffled, tuned
 from timecell.credit import BPTT, SLTT
 from timecell.data.containers import Batch, Schema, Sequences
 from timecell.errors import InputError
 from timecell.network_system import FittedNetwork
 from timecell.system import Run
-from timecell.systems.arms import prepared, shuffled, tuned
 from timecell.systems.spiking.sltt import SpatialLearning, layer_gradients, saved_bytes
 from timecell.tasks import Classify, Forecast
 

@@ -50,20 +50,29 @@ def home(thing: Any) -> str:
 # --- cells ---------------------------------------------------------------------------------------------------------
 
 
-def neurons() -> str:
+def steps() -> list[Any]:
     """Everything that is written as one instant, wherever it lies."""
-    found = sorted((c for kind in (Neuron, Circuit) for c in walk(kind)), key=lambda c: (home(c), c.__name__))
-    rows = [
-        [link(home(c), c.__name__), first_line(c), code(", ".join(c.states)), parameters(c), choices(c)]
-        for c in found
-    ]  # fmt: skip
-    return table(["unit", "what it is", "states", "parameters", "choices"], rows)
+    return sorted((c for kind in (Neuron, Circuit) for c in walk(kind)), key=lambda c: c.__name__.lower())
+
+
+def neurons() -> str:
+    """The units at a glance."""
+    rows = [[link(home(c), c.__name__), first_line(c), code(", ".join(c.states)), code(", ".join(c.params))] for c in steps()]
+    return table(["unit", "what it is", "states", "parameters"], rows)
 
 
 def instants() -> str:
-    """The one instant of every neuron, as it stands in the code."""
-    found = sorted((c for c in walk(Neuron) if "dynamics" in vars(c)), key=lambda c: c.__name__)
-    return "\n\n".join(f"**{c.__name__}**\n\n```py\n{dynamics(c)}\n```" for c in found)
+    """Of every unit: its parameters, its choices, and its one instant as it stands in the code."""
+    return "\n\n".join(_instant(c) for c in steps())
+
+
+def _instant(cell: Any) -> str:
+    text = f"### {cell.__name__}\n\n{first_line(cell)}"
+    if "dynamics" in vars(cell):
+        text += f"\n\n```py\n{dynamics(cell)}\n```"
+    if cell.params:
+        text += "\n\n" + table(["parameter", "first value", "unit", "range", ""], [_parameter(n, q) for n, q in cell.params.items()])
+    return text + (f"\n\nChoices: {choices(cell)}." if cell.options else "")
 
 
 def dynamics(cell: type) -> str:
@@ -73,26 +82,24 @@ def dynamics(cell: type) -> str:
     return textwrap.dedent("\n".join(lines[start:]))
 
 
-def parameters(cell: Any) -> str:
-    """Each with its first value, unit, range, and whether training changes it."""
-    return code("\n".join(_parameter(n, q) for n, q in cell.params.items()))
-
-
-def _parameter(name: str, q: Any) -> str:
+def _parameter(name: str, q: Any) -> list[str]:
     low, high = q.range
-    within = "" if low is None and high is None else f" in {'(-inf' if low is None else f'[{low:g}'}, {'inf)' if high is None else f'{high:g}]'}"
-    unit = "" if q.unit == "1" else f" {q.unit}"
+    bounds = f"{'-inf' if low is None else f'{low:g}'} to {'inf' if high is None else f'{high:g}'}"
     shape = f" [{', '.join(q.per)}]" if isinstance(q.per, tuple) and q.per else ""
-    return f"{name}{shape} = {default(q.default)}{unit}{within}{', learnt' if q.learn else ''}"
+    whole = isinstance(q.default, float) and q.default == int(q.default)
+    return [
+        code(name + shape), code(f"{q.default:g}" if whole else default(q.default)), "" if q.unit == "1" else escaped(q.unit),
+        "" if low is None and high is None else bounds, "learnt" if q.learn else "",
+    ]  # fmt: skip
 
 
 def choices(cell: Any) -> str:
     """Each with its values, the first one being the default."""
-    lines = []
+    found = []
     for name, option in cell.options.items():
         others = [v for v in option.choices or () if v != option.default]
-        lines.append(f"{name} = {' | '.join(map(repr, [option.default, *others]))}")
-    return code("\n".join(lines))
+        found.append(code(f"{name}={' | '.join(map(repr, [option.default, *others]))}").replace("\\|", "|"))
+    return ", ".join(found)
 
 
 def surrogates() -> str:

@@ -271,8 +271,6 @@ def launch(work: Callable[[Callable[[], bool]], T], size: int) -> T:
         answer = futures[0].result()
         pool.shutdown()
         return answer
-    except _Told as told:
-        raise told.error() from None
     except PicklingError as e:
         raise InputError(
             "run.devices", found=f"something that other processes cannot be sent ({e.__cause__ or e})",
@@ -310,8 +308,6 @@ def _process(work: Callable[[Callable[[], bool]], T], rank: int, place: _Place) 
     dist.init_process_group(_backend(), store=store, rank=rank, world_size=place.size)
     try:
         return work(lambda: store.check([STOP]))
-    except TimecellError as e:
-        raise _Told(type(e), str(e), {k: str(v) for k, v in vars(e).items()}) from None
     finally:
         dist.destroy_process_group()
 
@@ -325,14 +321,3 @@ def _end_with(launcher: int) -> None:
 
 def _backend() -> str:
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-
-
-class _Told(Exception):
-    """An error of ours on its way between processes."""
-
-    def error(self) -> TimecellError:
-        """As it was raised."""
-        kind, text, fields = self.args
-        error: TimecellError = kind.__new__(kind, text)
-        vars(error).update(fields)
-        return error

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TimecellError(Exception):
@@ -21,6 +22,16 @@ class TimecellError(Exception):
         self.place, self.found, self.expected, self.remedy = place, found, expected, remedy
         dot = "" if remedy.endswith(("?", ".")) else "."
         super().__init__(f"{place}: found {found}, expected {expected}.\n  Remedy: {remedy}{dot}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {**self.__dict__, "found": str(self.found)}
+        return _again, (type(self), self.args, fields)  # the way from one process to another
+
+
+def _again(kind: type[TimecellError], args: tuple[Any, ...], fields: dict[str, Any]) -> TimecellError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class InputError(TimecellError, ValueError):

@@ -25,10 +25,10 @@ from timecell.config import from_dict, to_dict
 from timecell.credit import BPTT, Credit
 from timecell.data.containers import Data, Schema, Sequences
 from timecell.data.scaling import Standardise
-from timecell.errors import DataError, InputError
-from timecell.files import write_whole
+from timecell.errors import DataError, InputError, TimecellError
 from timecell.inference import predict
 from timecell.lens import synaptic_operations
+from timecell.pretrained import read_folder, write_folder
 from timecell.recipe import Recipe
 from timecell.system import Run, Task
 from timecell.tasks import Forecasted
@@ -172,8 +172,6 @@ class FittedNetwork:
 
     def save(self, folder: Path) -> None:
         """Write config.json, model.safetensors and README.md, each whole or not at all; `load` reads them."""
-        from safetensors.torch import save
-
         config = {
             "timecell": __version__,
             "system": to_dict(self.system),
@@ -183,13 +181,10 @@ class FittedNetwork:
             "outputs": self.outputs,
             "report": to_dict(self.report),
         }
-        tensors = {f"network.{k}": v.detach().cpu().contiguous().clone() for k, v in self.network.state_dict().items()}
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         if self.residuals is not None:
             tensors["residuals"] = torch.from_numpy(self.residuals)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "README.md", self._card_text().encode())
-        write_whole(folder / "model.safetensors", save(tensors))
-        write_whole(folder / "config.json", json.dumps(config, indent=1).encode())
+        write_folder(Path(folder), config, tensors, self._card_text())
 
     @classmethod
     def load(cls, folder: Path, classes: Iterable[type] = ()) -> FittedNetwork:
@@ -203,27 +198,22 @@ class FittedNetwork:
             DataError: a file is missing or damaged, or the two do not belong together.
             InputError: the folder names a class that is neither timecell's nor one of `classes`.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        place = folder / "config.json"
+        folder = Path(folder)
+        config, tensors = read_folder(folder)
         try:
-            config = json.loads(place.read_bytes())
             system, schema, task = (from_dict(config[key], classes) for key in ("system", "schema", "task"))
             scale, outputs, report = Standardise.from_json(config["scale"]), config["outputs"], config["report"]
             with seeded(0):
                 net = system.build(schema, outputs)
             recipe = system.recipe()
             recipe.reach(net, recipe.last, 1.0)
-            place = folder / "model.safetensors"
-            tensors = load(place.read_bytes())
             residuals = tensors.pop("residuals", None)
             net.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
-        except InputError:
+        except TimecellError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
             raise DataError(
-                str(place), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
+                str(folder / "config.json"), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
                 remedy="save the model again",
             ) from e  # fmt: skip
         array = None if residuals is None else residuals.numpy()

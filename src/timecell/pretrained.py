@@ -17,7 +17,6 @@ over, and nothing else: a file can never name code to run.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import json
 import sys
@@ -31,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from timecell._version import __version__
-from timecell.config import class_name, from_dict, to_dict
+from timecell.config import class_name, find_class, from_dict, to_dict
 from timecell.errors import DataError, InputError, TimecellError
 from timecell.files import write_whole
 
@@ -330,20 +329,10 @@ def _build(value: Any, tensors: Mapping[str, Tensor], classes: tuple[type, ...],
 def _find(name: str, classes: tuple[type, ...]) -> type[nn.Module]:
     """A module class by name; one written in a script ("__main__") may since have moved to a module."""
     known = {f"__main__.{c.__qualname__}": c for c in classes} | {_name(c): c for c in (*PLAIN, *classes)}
-    if name in known:
-        return known[name]
-    module, _, attribute = str(name).rpartition(".")
-    if module.startswith("timecell.") and "._" not in module:
-        try:
-            found = getattr(importlib.import_module(module), attribute, None)
-        except ModuleNotFoundError:
-            found = None
-        if isinstance(found, type) and issubclass(found, nn.Module) and _name(found) == name:
-            return found
-    raise InputError(
-        "class", found=repr(name), expected="a module of timecell or of torch.nn, or one of the classes given",
-        remedy=f"import {attribute or name} yourself and pass it: classes=({attribute or name},)",
-    )  # fmt: skip
+    found: type[nn.Module] = find_class(
+        name, known, lambda c: issubclass(c, nn.Module) and _name(c) == name, "module of torch.nn, a module"
+    )
+    return found
 
 
 # --- what happened after construction ----------------------------------------------------------------------------

@@ -64,9 +64,18 @@ def _norm(x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, 
     return (x * x).sum(dims, keepdim=keepdim).sqrt()
 
 
+def _any(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return (x != 0).to(torch.float32).amax(list(range(x.ndim)) if dim is None else dim, keepdim=keepdim) > 0
+
+
+def _copy(into: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    return source.to(into.dtype).expand_as(into)
+
+
 OUR_WAY = {  # a product is a multiplication that is summed, and the loop makes it so
     aten.mm.default: _mm, aten.bmm.default: _bmm, aten.var.correction: _var, aten.var_mean.correction: _var_mean,
     aten.linalg_vector_norm.default: _norm,
+    aten.copy.default: _copy, aten.any.default: _any, aten.any.dim: _any, aten.any.dims: _any,
 }  # fmt: skip
 
 

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timecell.compare import Comparison
+from timecell.plot.look import COLOURS
 
 Figure = dict[str, Any]
 Stroke = dict[str, str]  # colour and dash of a line
 
 INK, MUTED, LINE, PAPER, ACCENT, SECOND = "@ink", "@muted", "@line", "@paper", "@accent", "@second"
-# Okabe and Ito (2008): told apart by every kind of colour vision; without the black and the yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 BAND = "rgba(0,114,178,0.2)"  # the first of them, for areas
 TRAIN, VALID, TEST = COLOURS[0], COLOURS[4], COLOURS[5]
 DASHES = ("solid", "dash", "dot", "dashdot")

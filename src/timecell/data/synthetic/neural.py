@@ -18,10 +18,8 @@ from timecell.errors import InputError
 
 BRANCH, PLATEAU, MEMBRANE, ADAPTATION = 8.0, 20.0, 10.0, 100.0
 """Decay of a branch's voltage, of its NMDA-like current, of the soma's voltage and of its adaptation [ms]."""
-KICK, SOFTNESS = 0.25, 0.1
+KICK, SOFTNESS = 0.5, 0.1
 """What a spike of a synapse of weight 1 adds to a branch's voltage, whose threshold is 1, and how soft that threshold is."""
-THROUGH = 0.02
-"""What a branch passes on of its voltage, beside its NMDA-like current of at most 1."""
 REFRACTORY, JUMP = 3, 0.3
 """Silent steps after a spike [ms], and how far it raises the soma's threshold of 1."""
 WANDER, OWN, SHARED = 50.0, 1.5, 0.5
@@ -55,9 +53,9 @@ def dendritic_neuron(
     branches: int = 8,
     steps: int = 2000,
     *,
-    rate: float = 15.0,
-    inhibitory: float = 0.3,
-    coupling: float = 0.85,
+    rate: float = 10.0,
+    inhibitory: float = 0.4,
+    coupling: float = 1.0,
     samples: int = 200,
     seed: int = 0,
     cell_seed: int = 0,
@@ -65,8 +63,8 @@ def dendritic_neuron(
     """A cell whose branches have thresholds of their own, driven by spikes whose rates come and go. Steps of 1 ms.
 
     Synapses lie on the branches one after the other. A branch sums them into a leaky voltage u, which opens an
-    NMDA-like current: n follows ``sigmoid((u - 1) / 0.1)``, so some four spikes must meet. The soma is a leaky
-    integrator of all n; it fires at a threshold that each spike raises for some 100 ms, and is silent for 3 ms after
+    NMDA-like current: n follows ``sigmoid((u - 1) / 0.1)``, so a few spikes must meet, and more than enough
+    are no better. The soma is a leaky integrator of all n; it fires at a threshold that each spike raises for some 100 ms, and is silent for 3 ms after
     it. Inputs are Poisson. The rate of the synapses of a branch wanders within some 50 ms over more than a decade, most
     of all for itself and somewhat together with the other branches.
 
@@ -118,7 +116,7 @@ def dendritic_neuron(
     u = _leak(kick, BRANCH)
     keep = np.exp(-1 / PLATEAU)
     n = _leak((1 - keep) * expit((u - 1) / SOFTNESS), PLATEAU)
-    soma, spikes = _soma((n + THROUGH * u) @ strength)
+    soma, spikes = _soma(n @ strength)
     names = tuple(f"{'e' if s > 0 else 'i'}{i}" for i, s in enumerate(sign))
     return DendriticNeuron(Sequences.of(x, channels=names, rate=1000.0), spikes, soma, n, branch, sign, weight)
 

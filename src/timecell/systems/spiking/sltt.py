@@ -12,8 +12,9 @@ SLTT-K goes further: only K steps, drawn at random for each update, have a backw
 
 When not to use it. What a net must *remember* in order to answer, it has to learn through the path that is left out.
 Where the class lies in when spikes come, and membranes are slow to bridge the gaps, SLTT loses to backpropagation
-through time; the claim `timing_needs_the_path_through_time` measures by how much. Pictures shown over and over, and
-anything that can nearly be read step by step, are what it is for.
+through time, and the more the fewer units there are: with enough of them some happen to keep what is needed. The claim
+`timing_needs_the_path_through_time` measures by how much. Pictures shown over and over, and anything that can nearly be
+read step by step, are what it is for.
 
 The recipe here is AdamW along a cosine, the paper's SGD with momentum; the optimiser is no part of the idea.
 
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Flat, Matches, Measured, NonInferior, Ordering, Trial, claim
+from timecell.claims.arms import prepared, tuned
 from timecell.combine import Sequential
 from timecell.credit import BPTT, SLTT, Credit
 from timecell.data.containers import Batch, Data, Schema, Sequences
@@ -48,7 +50,6 @@ from timecell.neurons import LIF, Triangle
 from timecell.recipe import Recipe, Stage
 from timecell.state import detach
 from timecell.system import Run, Task
-from timecell.systems.arms import prepared, tuned
 from timecell.tasks import Classify
 
 CARD = Card(
@@ -211,6 +212,7 @@ def gradients_agree(trial: Trial) -> Mapping[str, Measured]:
     """Cosine of the two gradients of each layer's weights after a short training; the smallest one counts."""
     data = timed(400, trial.seed) if trial.control else load_digits().encoded(lambda x: direct(x, STEPS))
     splits = by_sample(data, seed=trial.seed)
+    assert isinstance(splits.train, Sequences)
     system = SpatialLearning(tau=10.0 if trial.control else 1.1)
     run = Run(seed=trial.seed, updates=2 if trial.quick else 50, progress=trial.progress, device="cpu")
     fitted = system.fit(splits.train, splits.valid, TASK, run)

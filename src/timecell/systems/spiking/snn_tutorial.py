@@ -15,6 +15,9 @@ sequences before the net sees them; sequences of one's own come in as they are, 
 Which loss? `rate_mse` and `rate_ce` read spikes and need some; `membrane_ce` and the losses of every step learn from
 units that do not fire at all; `first_spike_ce` answers soonest and learns hardest. See `timecell.losses`.
 
+Which surrogate? For a readout of spikes one with tails, such as the arctangent, or a wide one: a triangle gives no gradient
+to a unit further from threshold than its width, and an output unit that has fallen silent then stays so.
+
 Source: Eshraghian, Ward, Neftci, Wang, Lenz, Dwivedi, Bennamoun, Jeong & Lu, "Training spiking neural networks using
 lessons from deep learning" (2021), arXiv:2109.12894. There on MNIST with a net of 784-1000-10; here on 8 x 8 digits.
 """
@@ -33,6 +36,7 @@ from torch import Tensor, nn
 from timecell.card import Card
 from timecell.cell import Cell, check_sequence, record
 from timecell.claims import Absent, AtChance, Matches, Measured, NonInferior, Ordering, Trial, claim
+from timecell.claims.arms import Arm, prepared, tuned
 from timecell.combine import Sequential, silence
 from timecell.data.containers import Data, Schema, Sequences
 from timecell.data.encoders import direct, latency, rate
@@ -45,7 +49,6 @@ from timecell.neurons import LIF, ATan, FastSigmoid, LeakyIntegrator, Sigmoid, S
 from timecell.recipe import Recipe, Stage
 from timecell.state import StateTree
 from timecell.system import Readout, Run, Task
-from timecell.systems.arms import Arm, prepared, tuned
 from timecell.tasks import Classify
 from timecell.tasks.classify import Criterion
 
@@ -361,6 +364,7 @@ def with_and_without_cost(trial: Trial, cost: float) -> tuple[dict[str, Arm], Se
     """The same net twice, and the test pictures."""
     splits = prepared(digits(trial, "rate"), trial)
     systems = {"with cost": SnnTutorial(spike_cost=cost), "without": SnnTutorial()}
+    assert isinstance(splits.test, Sequences)
     return {name: fitted(trial, system, splits) for name, system in systems.items()}, splits.test
 
 

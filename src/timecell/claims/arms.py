@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from timecell.claims import Measured, Trial
+from timecell.claims.declare import Trial
+from timecell.claims.statements import Measured
 from timecell.data.containers import Sequences
 from timecell.data.splits import Splits
 from timecell.network_system import FittedNetwork, NetworkSystem
