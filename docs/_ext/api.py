@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
@@ -33,17 +32,6 @@ def public(module: Any) -> dict[str, Any]:
     }
 
 
-def rooms() -> list[str]:
-    """Modules directly below timecell that have public names, and the modules of a package that exports none."""
-    import timecell
-
-    found = []
-    for info in pkgutil.iter_modules(timecell.__path__, "timecell."):
-        if not info.name.rpartition(".")[2].startswith("_") and public(importlib.import_module(info.name)):
-            found.append(info.name)
-    return found
-
-
 def entry(module_name: str, name: str, thing: Any) -> str:
     """One class, with its methods, or one function."""
     kind = "class" if inspect.isclass(thing) else "function"
@@ -69,7 +57,13 @@ def member(name: str, thing: Any) -> str:
     text = markdown(inspect.getdoc(_function(thing)) or "")
     if isinstance(thing, property):
         return f":::::{{py:property}} {name}\n{text}\n:::::"
-    flag = ":classmethod:\n" if isinstance(thing, classmethod) else ":staticmethod:\n" if isinstance(thing, staticmethod) else ""
+    flag = (
+        ":classmethod:\n"
+        if isinstance(thing, classmethod)
+        else ":staticmethod:\n"
+        if isinstance(thing, staticmethod)
+        else ""
+    )
     return f":::::{{py:method}} {name}{signature(_function(thing), skip_first=not isinstance(thing, staticmethod))}\n{flag}\n{text}\n:::::"
 
 

@@ -1,6 +1,7 @@
 """Sphinx: every Python block of a page is run when the page is read; what it prints or draws stands below it.
 
-``sphinx-build -D run_code=0`` leaves that out: minutes less, for a look at the text.
+``sphinx-build -D run_code=0`` leaves that out: minutes less, for a look at the text. A page that needs
+a package that is not installed is not run either, and says so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import matplotlib
 from docutils import nodes
-from session import Session, Shown
+from session import Session, Shown, absent
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -29,16 +30,22 @@ def run_page(app: Sphinx, page: nodes.document) -> None:
     if not app.config.run_code:
         return
     name = app.env.docname
-    session = Session(name)
-    for block in list(page.findall(nodes.literal_block)):
-        language = block.get("language")
-        if language in ("python", "console"):
+    blocks = [b for b in page.findall(nodes.literal_block) if b.get("language") in ("python", "console")]
+    missing = absent((block["language"], block.astext()) for block in blocks)
+    if missing:
+        page[0].insert(
+            1, nodes.note("", nodes.paragraph(text=f"Built without {', '.join(missing)}: not run this time."))
+        )
+        return
+    with Session(name) as session:
+        for block in blocks:
             try:
-                shown = session.run(language, block.astext())
+                shown = session.run(block["language"], block.astext())
             except Exception as error:
-                code = block.astext()
-                raise ExtensionError(f"{name}: {type(error).__name__}: {error}\nin the block\n\n{code}", error) from error
-            block.parent[block.parent.index(block) + 1 : block.parent.index(block) + 1] = made_of(shown)
+                about = f"{name}: {type(error).__name__}: {error}\nin the block\n\n{block.astext()}"
+                raise ExtensionError(about, error) from error
+            behind = block.parent.index(block) + 1
+            block.parent[behind:behind] = made_of(shown)
 
 
 def made_of(shown: Shown) -> list[nodes.Node]:

@@ -6,7 +6,7 @@ A page is plain Markdown. Its fenced blocks are of three kinds:
     ```console    commands after "$ timecell" are run, in the same folder
     ```           anything else is only shown
 
-A block that ends in axes of matplotlib is a picture; the comment behind its last line says what is to be seen on it.
+A block that ends in axes of matplotlib is a picture; the comment above its last statement says what is to be seen on it.
 `tests/test_docs.py` runs the same blocks with small budgets.
 """
 
@@ -19,9 +19,11 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ class Shown:
 
 
 class Session:
-    """One page."""
+    """One page; a context, at the end of which its folder goes."""
 
     def __init__(self, name: str) -> None:
         import torch
@@ -48,6 +50,12 @@ class Session:
         self.name, self.number = name, 0
         self.scope: dict[str, Any] = {"__name__": "__page__"}
         self.folder = tempfile.TemporaryDirectory(prefix="timecell-docs-")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.folder.cleanup()
 
     def run(self, language: str, code: str) -> Shown:
         """Run a block; what it raises, this raises."""
@@ -62,11 +70,11 @@ class Session:
         tail = ast.Expression(last.value) if isinstance(last, ast.Expr) else None
         printed, value = io.StringIO(), None
         with redirect_stdout(printed), redirect_stderr(io.StringIO()):
-            exec(compile(ast.Module(body if tail else [*body, last], []), file, "exec"), self.scope)
+            exec(compile(ast.Module(body if tail else [*body, last], []), file, "exec", dont_inherit=True), self.scope)
             if tail:
-                value = eval(compile(tail, file, "eval"), self.scope)
+                value = eval(compile(tail, file, "eval", dont_inherit=True), self.scope)
         figure = getattr(value, "figure", None)
-        return Shown(neutral(printed.getvalue()), figure, code.rstrip().rpartition("  # ")[2] if figure else "")
+        return Shown(neutral(printed.getvalue()), figure, comment_above(code, last.lineno) if figure else "")
 
     def _commands(self, code: str) -> str:
         from timecell.cli import main
@@ -85,6 +93,23 @@ class Session:
 def blocks(text: str) -> Iterator[tuple[str, str]]:
     """Language and content of the blocks of a page that are run."""
     yield from FENCE.findall(text)
+
+
+def comment_above(code: str, line: int) -> str:
+    """The comment that ends just above a line (counted from 1), as one text."""
+    above = takewhile(lambda row: row.startswith("# "), reversed(code.splitlines()[: line - 1]))
+    return " ".join(row.removeprefix("# ") for row in reversed(list(above)))
+
+
+def absent(blocks: Iterable[tuple[str, str]]) -> list[str]:
+    """Packages that the Python blocks of a page import and that are not installed."""
+    wanted: set[str] = set()
+    for node in (n for language, code in blocks if language == "python" for n in ast.walk(ast.parse(code))):
+        if isinstance(node, ast.Import):
+            wanted |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            wanted.add(str(node.module).partition(".")[0])
+    return sorted(name for name in wanted if find_spec(name) is None)
 
 
 def neutral(text: str) -> str:

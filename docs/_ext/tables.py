@@ -13,7 +13,9 @@ from typing import Any
 from api import default, public, signature
 from docstrings import equation, escaped, first_line, line_of, section
 
-from timecell import catalog, combine, credit, data, lens, losses, memory, neurons as units, plot, synapses as links
+from timecell import catalog, combine, credit, lens, losses, memory, plot
+from timecell import neurons as units
+from timecell import synapses as links
 from timecell.cell import Cell, Neuron
 from timecell.circuit import Circuit
 from timecell.claims import ledger, load_claims
@@ -57,7 +59,10 @@ def steps() -> list[Any]:
 
 def neurons() -> str:
     """The units at a glance."""
-    rows = [[link(home(c), c.__name__), first_line(c), code(", ".join(c.states)), code(", ".join(c.params))] for c in steps()]
+    rows = [
+        [link(home(c), c.__name__), first_line(c), code(", ".join(c.states)), code(", ".join(c.params))]
+        for c in steps()
+    ]
     return table(["unit", "what it is", "states", "parameters"], rows)
 
 
@@ -71,7 +76,9 @@ def _instant(cell: Any) -> str:
     if "dynamics" in vars(cell):
         text += f"\n\n```py\n{dynamics(cell)}\n```"
     if cell.params:
-        text += "\n\n" + table(["parameter", "first value", "unit", "range", ""], [_parameter(n, q) for n, q in cell.params.items()])
+        text += "\n\n" + table(
+            ["parameter", "first value", "unit", "range", ""], [_parameter(n, q) for n, q in cell.params.items()]
+        )
     return text + (f"\n\nChoices: {choices(cell)}." if cell.options else "")
 
 
@@ -172,7 +179,11 @@ def rules() -> str:
 def _rule(c: Any) -> list[str]:
     rule = c()
     made = getattr(rule, "rule", None)
-    parts = "" if made is None else code("\n".join(f"{n} = {_brief(getattr(made, n))}" for n in ("time", "space", "update")))
+    parts = (
+        ""
+        if made is None
+        else code("\n".join(f"{n} = {_brief(getattr(made, n))}" for n in ("time", "space", "update")))
+    )
     yes = {True: "yes", False: "no"}
     about = first_line(c) + (f"\n{code(equation(c))}" if equation(c) else "")
     return [link(credit.__name__, c.__name__), about, code(signature(c)), yes[rule.exact], yes[rule.local], parts]
@@ -181,11 +192,12 @@ def _rule(c: Any) -> list[str]:
 def parts() -> str:
     """What rules are made of: time paths, space paths, updates."""
     kinds = {"time": "run", "space": "teach", "update": "__call__"}
-    rows = []
-    for kind, method in kinds.items():
-        for c in public(credit).values():
-            if is_dataclass(c) and method in vars(c).keys() | {n for b in c.__mro__ for n in vars(b)} and not hasattr(c, "backward"):
-                rows.append([kind, link(credit.__name__, c.__name__), first_line(c), code(signature(c))])
+    rows = [
+        [kind, link(credit.__name__, c.__name__), first_line(c), code(signature(c))]
+        for kind, method in kinds.items()
+        for c in public(credit).values()
+        if is_dataclass(c) and hasattr(c, method) and not (hasattr(c, "backward") or (method == "__call__" and not vars(c).get(method)))
+    ]  # fmt: skip
     return table(["part", "name", "what it is", "arguments"], rows)
 
 
@@ -276,7 +288,9 @@ def systems() -> str:
     for card, module in catalog.walk().items():
         known = ledger.standings(module, card.slug, records)
         standing = ledger.overall(s for s, _ in known.values())
-        rows.append([code(card.slug), escaped(card.title), escaped(card.summary), escaped(card.paper or ""), f"**{standing}**"])
+        rows.append(
+            [code(card.slug), escaped(card.title), escaped(card.summary), escaped(card.paper or ""), f"**{standing}**"]
+        )
     return table(["system", "paper", "in a sentence", "source", "its claims"], rows)
 
 
@@ -292,7 +306,9 @@ def claims() -> str:
             ]  # fmt: skip
             numbers = "\n".join(escaped(f"{f.contrast}: {f.mean:.3g} [{f.low:.3g}, {f.high:.3g}]") for f in judged)
             seeds = "" if record is None else str(len(record.outcome.shown.seeds))
-            rows.append([code(card.slug), escaped(claim.text), escaped(claim.control), numbers, seeds, f"**{standing}**"])
+            rows.append(
+                [code(card.slug), escaped(claim.text), escaped(claim.control), numbers, seeds, f"**{standing}**"]
+            )
     return table(["system", "claim", "negative control", "measured, with interval", "seeds", "verdict"], rows)
 
 
@@ -337,12 +353,23 @@ def _command(name: str, command: Any) -> str:
     for f in fields(command):
         positional = "Positional" in str(f.type) or f.type in ("File", "Slug")
         shown = f.name.upper() if positional else "--" + f.name.replace("_", "-")
-        rows.append([code(shown), "" if positional or f.default in (None, (), False) else code(str(f.default)), escaped(texts.get(f.name, ""))])
-    return f"## timecell {name}\n\n{markdown(description(command))}\n\n" + table(["option", "default", "what it does"], rows)
+        rows.append(
+            [
+                code(shown),
+                "" if positional or f.default in (None, (), False) else code(str(f.default)),
+                escaped(texts.get(f.name, "")),
+            ]
+        )
+    return f"## timecell {name}\n\n{markdown(description(command))}\n\n" + table(
+        ["option", "default", "what it does"], rows
+    )
 
 
 def _fields(c: Any) -> list[str]:
-    return [f.name + (f" = {default(f.default)}" if isinstance(f.default, Callable | int | float | tuple) else "") for f in fields(c)]
+    return [
+        f.name + (f" = {default(f.default)}" if isinstance(f.default, Callable | int | float | tuple) else "")
+        for f in fields(c)
+    ]
 
 
 def _brief(thing: Any) -> str:

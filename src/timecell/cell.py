@@ -241,6 +241,11 @@ class Stepped(Cell):
         """Refuse an input of other units than this cell has."""
         raise NotImplementedError
 
+    @property
+    def widths(self) -> tuple[Any, ...]:
+        """The sizes that the constructor takes first."""
+        raise NotImplementedError
+
     def step_shapes(self) -> tuple[tuple[int, ...], ...] | None:
         """Shapes of x, states and parameters in one sample; None where units are independent."""
         return None
@@ -388,6 +393,11 @@ class Neuron(Stepped):
                 remedy="give the width of the layer",
             )  # fmt: skip
         self.declare(values, learn)
+
+    @property
+    def widths(self) -> tuple[Any, ...]:
+        """The unit shape."""
+        return (self.size,)
 
     def parameter_value(self, q: Param, given: Any) -> Any:
         """One value for all units, or one for each."""

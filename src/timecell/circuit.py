@@ -75,6 +75,11 @@ class Circuit(Stepped):
         """For the checks: every axis of length 4."""
         return cls(*[4] * len(cls.axes))
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """One size an axis."""
+        return tuple(self.sizes.values())
+
     def shape(self, axes: Iterable[str]) -> tuple[int, ...]:
         """Sizes of some axes."""
         return tuple(self.sizes[a] for a in axes)

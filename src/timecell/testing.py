@@ -123,8 +123,8 @@ def _gradients(cell: Cell, x: Tensor, lengths: Tensor | None) -> list[Tensor]:
     ]
 
 
-def _neurons(cell: Cell) -> list[Neuron]:
-    return [m for m in cell.modules() if isinstance(m, Neuron)]
+def _neurons(cell: Cell) -> list[Stepped]:
+    return [m for m in cell.modules() if isinstance(m, Stepped)]
 
 
 # --- the checks --------------------------------------------------------------------------------------------------
@@ -151,18 +151,18 @@ def fused(cell: Cell) -> None:
 
 
 def _variants(cell: Cell) -> Iterator[Cell]:
-    """The cell itself; for a neuron also with everything learnt, and with each other choice of each option."""
+    """The cell itself; for one written as an instant also with everything learnt, and with each other choice of each option."""
     yield cell
-    if isinstance(cell, Neuron):
+    if isinstance(cell, Stepped):
         kind = type(cell)
         chosen = {n: getattr(cell, n) for n in kind.options}
         values = {n: q.value(cell).detach() for n, q in kind.params.items()}
         inner = {n: _inside(kind.params[n].range, v) for n, v in values.items()}
-        yield kind(cell.size, learn=tuple(kind.params), **inner, **chosen)
+        yield kind(*cell.widths, learn=tuple(kind.params), **inner, **chosen)
         for name, o in kind.options.items():
             for choice in o.choices or ():
                 if choice != chosen[name]:
-                    yield kind(cell.size, **values, **{**chosen, name: choice})
+                    yield kind(*cell.widths, **values, **{**chosen, name: choice})
 
 
 def _inside(bounds: tuple[float | None, float | None], value: Tensor) -> Tensor:

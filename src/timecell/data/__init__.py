@@ -15,6 +15,7 @@ from timecell.data.encoders import (
 )
 from timecell.data.events import EventStream
 from timecell.data.folders import join
+from timecell.data.images import Images, load_digits
 from timecell.data.read_edf import read_edf
 from timecell.data.read_nwb import read_nwb
 from timecell.data.read_wav import read_wav
@@ -26,9 +27,9 @@ from timecell.data.splits import Splits, by_sample, by_time
 from timecell.data.synthetic import Motifs, Randman, Rendered, motifs, poisson, randman, render_events
 
 __all__ = [
-    "Annotation", "Batch", "Data", "EventStream", "Motifs", "Randman", "Recording", "Rendered", "Schema", "Sequences",
+    "Annotation", "Batch", "Data", "EventStream", "Images", "Motifs", "Randman", "Recording", "Rendered", "Schema", "Sequences",
     "Series", "Sound", "Splits", "Standardise", "Windows", "bin_spikes", "by_sample", "by_time", "cochleagram", "delta",
     "describe", "direct", "files", "fill_forward", "filterbank_spikes", "fingerprint", "join", "latency",
-    "level_crossing", "load", "log_latency", "motifs", "poisson", "population", "randman", "rate", "read_edf",
+    "level_crossing", "load", "load_digits", "log_latency", "motifs", "poisson", "population", "randman", "rate", "read_edf",
     "read_events", "read_nwb", "read_wav", "render_events", "spoken_digits", "taxi",
 ]  # fmt: skip

@@ -63,10 +63,10 @@ def dendritic_neuron(
     """A cell whose branches have thresholds of their own, driven by spikes whose rates come and go. Steps of 1 ms.
 
     Synapses lie on the branches one after the other. A branch sums them into a leaky voltage u, which opens an
-    NMDA-like current: n follows ``sigmoid((u - 1) / 0.1)``, so a few spikes must meet, and more than enough
-    are no better. The soma is a leaky integrator of all n; it fires at a threshold that each spike raises for some 100 ms, and is silent for 3 ms after
-    it. Inputs are Poisson. The rate of the synapses of a branch wanders within some 50 ms over more than a decade, most
-    of all for itself and somewhat together with the other branches.
+    NMDA-like current: n follows ``sigmoid((u - 1) / 0.1)``, so a few spikes must meet, and more than enough are no
+    better. The soma is a leaky integrator of all n; it fires at a threshold that each spike raises for some 100 ms, and
+    is silent for 3 ms after it. Inputs are Poisson. The rate of the synapses of a branch wanders within some 50 ms over
+    more than a decade, most of all for itself and somewhat together with the other branches.
 
     Args:
         synapses: I, on the branches in equal numbers.

@@ -283,9 +283,9 @@ def best_of_rates(
 
 def train_on_spikes(net: Sequential, train: Recorded, valid: Recorded, lr: float, updates: int, seed: int) -> float:
     """Cross-entropy at every step by AdamW along a cosine; the net keeps the weights of its best validation AUC."""
-    rate = train.spikes.mean()
-    with torch.no_grad():
-        net[-1].bias.fill_(np.log(rate / (1 - rate)))  # spikes are rare: begin with how rare
+    rate, readout = float(train.spikes.mean()), net[-1]
+    assert isinstance(readout, nn.Linear)
+    nn.init.constant_(readout.bias, np.log(rate / (1 - rate)))  # spikes are rare: begin with how rare
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.0)
     course = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: cosine(update / updates))
     rng, best, weights = np.random.default_rng(seed), -1.0, net.state_dict()
