@@ -124,18 +124,16 @@ def test_sizes_are_what_the_claims_say():
     assert cell < 1000 and 7.5 < convolutions / cell < 8.5
 
 
-def test_a_control_answers_with_other_trials_but_the_test_stays(monkeypatch):
+def test_in_a_control_trials_have_the_spikes_of_others_of_their_part(monkeypatch):
     monkeypatch.setattr(elm_neuron, "BATCH", 3)
     shown, control = (elm_neuron.recorded(Trial(1, quick=True, control=c)) for c in (False, True))
     for a, b in zip(shown, control):
         np.testing.assert_array_equal(a.x, b.x)
-    np.testing.assert_array_equal(control[0].spikes, shown[0].spikes[[2, 0, 1]])
-    np.testing.assert_array_equal(control[1].spikes, shown[1].spikes[[2, 0, 1]])
-    np.testing.assert_array_equal(control[2].spikes, shown[2].spikes)
+        np.testing.assert_array_equal(b.spikes, a.spikes[[2, 0, 1]])
 
 
-def linear_cells(trials=24, steps=300, inputs=6):
-    """Cells that are just what the control takes them for: filters of each input and a logistic function."""
+def linear_cells(trials=60, steps=400, inputs=6):
+    """A cell that is just what the control takes it for: filters of each input and a logistic function."""
     rng = np.random.default_rng(0)
     x = (rng.random((trials, steps, inputs)) < 0.1).astype(np.int8)
     weight, drive, trace = rng.normal(0, 1.0, inputs), np.zeros((trials, steps)), np.zeros((trials, inputs))
@@ -143,7 +141,7 @@ def linear_cells(trials=24, steps=300, inputs=6):
         trace = np.exp(-1 / 15) * trace + x[:, t]
         drive[:, t] = trace @ weight
     spikes = (rng.random(drive.shape) < 1 / (1 + np.exp(4 - drive))).astype(np.uint8)
-    return [Recorded(x[at], spikes[at]) for at in np.split(np.arange(trials), [12, 16])], drive[16:]
+    return [Recorded(x[at], spikes[at]) for at in np.split(np.arange(trials), [30, 40])], drive[40:]
 
 
 def test_the_linear_nonlinear_control_is_a_good_one():

@@ -173,20 +173,20 @@ def layers() -> str:
 def rules() -> str:
     """Credit rules: dataclasses that cut time and fill gradients."""
     found = [c for c in public(credit).values() if is_dataclass(c) and hasattr(c, "backward") and c is not credit.Rule]
-    return table(["rule", "what it is", "arguments", "exact", "local", "parts"], [_rule(c) for c in found])
+    return table(["rule", "what it is", "exact", "local", "time", "space"], [_rule(c) for c in found])
 
 
 def _rule(c: Any) -> list[str]:
-    rule = c()
+    rule, yes = c(), {True: "yes", False: "no"}
     made = getattr(rule, "rule", None)
-    parts = (
-        ""
-        if made is None
-        else code("\n".join(f"{n} = {_brief(getattr(made, n))}" for n in ("time", "space", "update")))
-    )
-    yes = {True: "yes", False: "no"}
-    about = first_line(c) + (f"\n{code(equation(c))}" if equation(c) else "")
-    return [link(credit.__name__, c.__name__), about, code(signature(c)), yes[rule.exact], yes[rule.local], parts]
+    paths = ["", ""] if made is None else [code(type(part).__name__) for part in (made.time, made.space)]
+    return [link(credit.__name__, c.__name__), first_line(c), yes[rule.exact], yes[rule.local], *paths]
+
+
+def equations() -> str:
+    """What each rule and part computes, as its docstring says."""
+    found = [(n, equation(c)) for n, c in public(credit).items() if is_dataclass(c) and equation(c)]
+    return "\n\n".join(f"{link(credit.__name__, name)}\n\n```text\n{text}\n```" for name, text in found)
 
 
 def parts() -> str:

@@ -291,7 +291,7 @@ def types(cell: Cell) -> None:
             raise InputError("y", found=y.dtype, expected="float32 for a float32 input", remedy="keep the input's type")
         with torch.autocast("cpu", torch.bfloat16):
             _, state = cell(_input(torch.float32))
-        if isinstance(cell, Neuron):
+        if isinstance(cell, Stepped):
             y, state = cell(_input(torch.bfloat16))
             if y.dtype != torch.bfloat16 or any(s.dtype != torch.float32 for s in flatten(state).values()):
                 raise InputError("y, state", found=(y.dtype, *(s.dtype for s in flatten(state).values())),

@@ -2,5 +2,6 @@
 
 from timecell.layers.dropout import Dropout
 from timecell.layers.norms import PerStep
+from timecell.layers.temporal_conv import CausalConv, TemporalConv
 
-__all__ = ["Dropout", "PerStep"]
+__all__ = ["CausalConv", "Dropout", "PerStep", "TemporalConv"]

@@ -100,7 +100,8 @@ class ElmNeuron(NetworkSystem):
 # --- the checks: to sum two patterns ----------------------------------------------------------------------------------
 
 UPDATES = 400
-RATES = (5e-3, 1e-2)  # every arm chooses on validation data
+RATES = (5e-3, 1e-2)  # every arm chooses on validation data ...
+FASTER = (1e-2, 3e-2)  # ... and small nets learn faster
 ADDER = ElmNeuron(memories=20, branches=8, tau_max=200.0, batch=100)
 
 
@@ -132,12 +133,12 @@ def adding(samples: int, seed: int, part: int) -> Sequences:
     return Sequences.of(both, first.target + second.target, classes=tuple(map(str, range(9))))
 
 
-def summing(trial: Trial, **arms: NetworkSystem) -> dict[str, Measured]:
-    """Test accuracy of the answer at the last step."""
+def summing(trial: Trial, rates: Sequence[float], **arms: NetworkSystem) -> dict[str, Measured]:
+    """Test accuracy of the answer at the last step; all arms choose among these learning rates."""
     splits = prepared(Splits(*(adding(n, trial.seed, part) for part, n in enumerate((2000, 500, 1000)))), trial)
     updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
     run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    space = {"lr": RATES[-1:] if trial.quick or trial.control else RATES}
+    space = {"lr": rates[:1] if trial.quick or trial.control else rates}
     return {name: tuned(system, space, splits, Classify("last"), run).measured for name, system in arms.items()}
 
 
@@ -150,19 +151,19 @@ def summing(trial: Trial, **arms: NetworkSystem) -> dict[str, Measured]:
 )
 def long_memories_add(trial: Trial) -> Mapping[str, Measured]:
     """The same neuron with long and with short memories."""
-    return summing(trial, **{"tau_max 200": ADDER, "tau_max 5": replace(ADDER, tau_max=5.0)})
+    return summing(trial, RATES, **{"tau_max 200": ADDER, "tau_max 5": replace(ADDER, tau_max=5.0)})
 
 
 @claim(
-    "on a small budget of updates and parameters one ELM neuron sums two patterns better than an LSTM",
+    "on a small budget of updates and parameters an ELM neuron sums two patterns at least as well as an LSTM",
     source="the paper's comparison with LSTMs on SHD-Adding; there on spoken digits, here on spike patterns",
     control="training and validation labels shuffled: both as good as the most frequent sum",
-    shows=Ordering("ELM", "LSTM"),
+    shows=NonInferior("ELM", "LSTM"),
     control_shows=AtChance(0.2),
 )
-def adds_better_than_an_lstm(trial: Trial) -> Mapping[str, Measured]:
+def adds_as_well_as_an_lstm(trial: Trial) -> Mapping[str, Measured]:
     """Equal parameters, updates and tuning."""
-    return summing(trial, ELM=ADDER, LSTM=LongShortTermMemory())
+    return summing(trial, RATES, ELM=ADDER, LSTM=LongShortTermMemory())
 
 
 @claim(
@@ -174,15 +175,13 @@ def adds_better_than_an_lstm(trial: Trial) -> Mapping[str, Measured]:
 )
 def more_memories_add_better(trial: Trial) -> Mapping[str, Measured]:
     """The same neuron with many and with few memories."""
-    return summing(trial, **{"20 memories": ADDER, "3 memories": replace(ADDER, memories=3)})
+    return summing(trial, FASTER, **{"20 memories": ADDER, "3 memories": replace(ADDER, memories=3)})
 
 
 # --- the checks: to be another neuron ---------------------------------------------------------------------------------
 # No task asks whether something happens at each step, so these nets have a plain training loop of their own.
 
-CELL = ElmNeuron(
-    memories=10, branches=8
-)  # its windows are twice as wide as the cell's branches, which it does not know
+CELL = ElmNeuron(memories=10, branches=8)  # not told the wiring: its windows are twice as wide as the cell's branches
 TRIALS = (160, 40, 40)
 FIT_UPDATES, LOOK, BATCH = 200, 50, 8
 FIT_RATES = (1e-2, 3e-2)
@@ -221,7 +220,7 @@ class Recorded(NamedTuple):
     "an ELM neuron of 10 memories predicts a cell's spikes as well as a causal convolutional net of 8 times its size",
     source="the paper's comparison on NeuronIO with convolutional nets of millions of parameters; there a pyramidal cell "
     "of layer 5, here a cell whose branches have thresholds",
-    control="training and validation trials have the spikes of other trials: both at chance",
+    control="every trial has the spikes of another: both at chance",
     shows=NonInferior("ELM", "TCN"),
     control_shows=AtChance(0.5),
 )
@@ -234,7 +233,7 @@ def fits_a_neuron(trial: Trial) -> Mapping[str, Measured]:
 @claim(
     "an ELM neuron of 10 memories predicts a cell's spikes better than filters of each synapse and a logistic function",
     source="the paper's premise that branches must be mixed; here on a cell whose branches have thresholds",
-    control="training and validation trials have the spikes of other trials: both at chance",
+    control="every trial has the spikes of another: both at chance",
     shows=Ordering("ELM", "filters"),
     control_shows=AtChance(0.5),
 )
@@ -245,14 +244,15 @@ def beyond_filters(trial: Trial) -> Mapping[str, Measured]:
 
 
 def recorded(trial: Trial) -> list[Recorded]:
-    """A cell for each seed; in a control, training and validation trials get the spikes of the trial before."""
+    """A cell for each seed: training, validation and test trials; in a control each has the spikes of the one before.
+
+    The test trials too: a net that learnt nothing still follows its input somehow, and so does the cell.
+    """
     sizes = (BATCH, BATCH, BATCH) if trial.quick else TRIALS
     cell = dendritic_neuron(samples=sum(sizes), seed=trial.seed, cell_seed=trial.seed)
     x = cell.data.values.reshape(*cell.spikes.shape, -1)
-    train, valid, test = (Recorded(x[at], cell.spikes[at]) for at in np.split(np.arange(len(x)), np.cumsum(sizes)[:-1]))
-    if trial.control:
-        train, valid = (part._replace(spikes=np.roll(part.spikes, 1, axis=0)) for part in (train, valid))
-    return [train, valid, test]
+    parts = np.split(np.arange(len(x)), np.cumsum(sizes)[:-1])
+    return [Recorded(x[at], cell.spikes[np.roll(at, 1) if trial.control else at]) for at in parts]
 
 
 def elm(inputs: int) -> Sequential:
