@@ -31,7 +31,7 @@ types:
 
 docs:
 	@tools/venv.sh dev
-	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	$(BIN)/python -m sphinx -E -W --keep-going -q docs docs/_build/html
 
 clean:
 	rm -rf docs/_build .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

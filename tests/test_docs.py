@@ -18,11 +18,11 @@ from timecell.data import encoders
 from timecell.data.readers import readers
 
 DOCS = Path(__file__).parents[1] / "docs"
-sys.path.insert(0, str(DOCS / "_ext"))
+sys.path.append(str(DOCS / "_ext"))
 
 import api  # noqa: E402
 import docstrings  # noqa: E402
-import tables  # noqa: E402
+import listings  # noqa: E402
 from session import Session, absent, blocks  # noqa: E402
 
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
@@ -96,13 +96,15 @@ def test_what_is_not_installed_is_named():
 
 def test_the_tables_leave_nothing_out():
     units = {c.__name__ for c in testing.walk(Neuron)}
-    assert units and all(f"`{unit} <" in tables.neurons() and f"### {unit}\n" in tables.instants() for unit in units)
-    assert all(f"`{encoder} <" in tables.encoders() for encoder in api.public(encoders))
-    assert all(suffix in tables.readers() for suffix in readers())
-    assert all(f"`{rule} <" in tables.rules() for rule in ("BPTT", "TruncatedBPTT", "SLTT", "OTTT", "EProp", "RTRL"))
+    assert units and all(
+        f"`{unit} <" in listings.neurons() and f"### {unit}\n" in listings.instants() for unit in units
+    )
+    assert all(f"`{encoder} <" in listings.encoders() for encoder in api.public(encoders))
+    assert all(suffix in listings.readers() for suffix in readers())
+    assert all(f"`{rule} <" in listings.rules() for rule in ("BPTT", "TruncatedBPTT", "SLTT", "OTTT", "EProp", "RTRL"))
     for card, module in catalog.walk().items():
         known = ledger.standings(module, card.slug, ledger.read(ledger.SHIPPED))
-        row = next(line for line in tables.systems().splitlines() if f"`{card.slug}`" in line)
+        row = next(line for line in listings.systems().splitlines() if f"`{card.slug}`" in line)
         assert f"**{ledger.overall(s for s, _ in known.values())}**" in row
 
 
@@ -110,7 +112,7 @@ def test_every_table_that_a_page_asks_for_has_rows_of_one_width():
     asked = {found for page in PAGES for found in re.findall(r"^```{computed} (\w+)", page.read_text(), re.MULTILINE)}
     assert len(asked) > 15
     for table in asked:
-        made = getattr(tables, table)()
+        made = getattr(listings, table)()
         rows = [line for line in made.splitlines() if line.startswith("|")]
         assert len(rows) >= 3 or "```" in made, table
         for head in (n for n, line in enumerate(rows) if line.startswith("| ---")):

@@ -89,6 +89,7 @@ CASES = {
     "extremes": lambda x, s, w: (torch.maximum(x, s) + torch.minimum(x, w[0]), leak(s, x.clamp(-0.5, 0.5))),
     "powers": lambda x, s, w: (x**2 + w[0] ** 1.5 + x.abs() ** s.abs(), leak(s, torch.sqrt(x.abs() + 1))),
     "waves": lambda x, s, w: (torch.sin(x) * torch.cos(s) + torch.atan2(x, w[0]), leak(s, torch.sinh(x * 0.1))),
+    "divided": lambda x, s, w: (w @ s / w[0, 0], (s - x) / w[0, 0]),
     "curves": lambda x, s, w: (torch.exp(-x.abs()) + torch.log(w[0]) + torch.expm1(x), leak(s, F.gelu(x) + F.elu(x))),
     "steps": lambda x, s, w: (torch.floor(x) + torch.sign(s) + torch.round(x), leak(s, F.leaky_relu(x))),
     "spikes": lambda x, s, w: (spike(w @ s), leak(s, x - spike(s - 1))),
@@ -196,6 +197,38 @@ def test_a_circuit_is_fused_in_the_row_grain():
     text = fuse.explain(Competition(3, 5))
     assert text.startswith("Competition: row grain, fused")
     assert "softmax" not in fuse.source(Competition(3, 5))  # taken apart into exponentials and sums
+
+
+def test_a_scalar_parameter_may_divide():
+    """Its blame sums over all units; rewriting x / p must not lose what comes out."""
+
+    class Euler(Circuit):
+        axes = ("units",)
+        shapes = {"x": ("units",), "v": ("units",)}
+        v: State
+        tau = param(10.0)
+        w = param(fan_in, per=("units", "units"))
+
+        @staticmethod
+        def dynamics(x, s, p):
+            v = s.v + (x - p.w @ s.v) / p.tau
+            return v, s._replace(v=v)
+
+    assert "row grain, fused" in fuse.explain(Euler(3))
+    cell, x = Euler(3).double(), torch.randn(2, 6, 3, dtype=torch.float64)
+    grads = []
+    for backend in ("plain", "fused"):
+        with fuse.backend(backend):
+            grads.append(torch.autograd.grad(cell(x)[0].square().sum(), list(cell.parameters())))
+    for plain, fused in zip(*grads):
+        torch.testing.assert_close(plain, fused)
+
+
+def test_names_that_every_cell_has_are_refused():
+    with pytest.raises(InputError, match=r"Resting\.rest"):
+
+        class Resting(Circuit):
+            rest = param(1.0)
 
 
 def test_explain_counts_and_names_files():

@@ -1,11 +1,11 @@
-"""Sphinx: what is computed from the code. ``{computed} neurons`` is a table of tables.py, ``{api} timecell.cell`` a reference."""
+"""Sphinx: what is computed from the code. ``{computed} neurons`` is a table of listings.py, ``{api} timecell.cell`` a reference."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 import api
-import tables
+import listings
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -24,11 +24,11 @@ class _Made(SphinxDirective):
 
 
 class Table(_Made):
-    """A table, or what else tables.py makes under this name."""
+    """A table, or what else listings.py makes under this name."""
 
     def markdown(self) -> str:
         """By its name."""
-        return getattr(tables, self.arguments[0])()
+        return getattr(listings, self.arguments[0])()
 
 
 class Api(_Made):

@@ -190,6 +190,12 @@ class Stepped(Cell):
         cls.options = {n: v for n, v in declared.items() if isinstance(v, Option)}
         cls.states = tuple(_state_names(cls))
         cls.roles = {f"{n}_raw": v.role for n, v in cls.params.items()}
+        for name in (*cls.params, *cls.options, *cls.states):
+            if hasattr(Stepped, name):
+                raise InputError(
+                    f"{cls.__name__}.{name}", found="the name of something that every cell has", expected="a free name",
+                    remedy=f"call it {name}_ or, better, by its name in the field",
+                )  # fmt: skip
         cls.StateType = namedtuple(f"{cls.__name__}State", cls.states)  # type: ignore[misc]
         dynamics = vars(cls).get("dynamics")
         if dynamics is not None and not isinstance(dynamics, staticmethod):

@@ -46,6 +46,17 @@ def commands() -> dict[str, type[Command]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    try:
+        status = run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read us (head, less) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    return status
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """`main`, for those who go on reading."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in ([], ["-h"], ["--help"]):
         print(overview())
@@ -61,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return printed(answer(arguments), as_json)
         except TimecellError as e:
             error = e
+        except BrokenPipeError:
+            raise
         except OSError as e:
             if e.filename is None:
                 raise

@@ -63,7 +63,7 @@ KNOWN = {*TABLE, *SAME, *CONSTANT, *RENAMING, *PARTS, *REDUCING, *PIECEWISE, "cl
 
 def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
     """Source of the loop forward in time, for a step that mixes units."""
-    _copy_placeholders(graph)
+    _tidy(step, graph)
     y, *after = results(graph)
     body = _Nests(step, graph, (y, *after), dtype)
     for node in after:  # a next state is whole before any state is overwritten
@@ -117,7 +117,7 @@ def emit_adjoint(
     step: Step, graph: fx.Graph, dtype: torch.dtype, learn: Sequence[bool], recorded: Sequence[bool]
 ) -> Program:
     """Source of the loop backward in time; arguments as in `emit.emit_adjoint`."""
-    _copy_placeholders(graph)
+    _tidy(step, graph)
     outs = results(graph)
     n_in, n_s = len(step.inputs), len(step.states)
     b_x, b_s = outs[:n_in], outs[n_in : n_in + n_s]
@@ -224,8 +224,6 @@ class _Nests(Expressions):
 
     def __init__(self, step: Step, graph: fx.Graph, wanted: Sequence[Any], dtype: torch.dtype) -> None:
         super().__init__()
-        _multiply_by_reciprocals(graph, step.params)
-        _share(graph)
         self.step, self.dtype = step, dtype
         self.wanted = [w for w in wanted if isinstance(w, fx.Node)]
         self.placeholders = {n.name: n for n in graph.find_nodes(op="placeholder")}
@@ -565,6 +563,13 @@ def _replaced(index: Index, dim: Any, change: Any) -> Index:
 def _only_ones(node: fx.Node) -> bool:
     """Whether a view only adds or drops axes of length 1."""
     return [n for n in _shape(node) if n != 1] == [n for n in _shape(node.args[0]) if n != 1]
+
+
+def _tidy(step: Step, graph: fx.Graph) -> None:
+    """What changes nodes comes first, so that whoever holds a node afterwards holds it for good."""
+    _multiply_by_reciprocals(graph, step.params)
+    _share(graph)
+    _copy_placeholders(graph)
 
 
 def _copy_placeholders(graph: fx.Graph) -> None:

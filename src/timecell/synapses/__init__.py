@@ -7,15 +7,6 @@ from timecell.synapses.plasticity import STDP, Hebb, Oja, Plasticity, ThreeFacto
 from timecell.synapses.trace import DoubleTrace, Trace
 
 __all__ = [
-    "STDP",
-    "BranchSynapses",
-    "Delayed",
-    "DoubleTrace",
-    "Hebb",
-    "Oja",
-    "PlasticSynapse",
-    "Plasticity",
-    "ThreeFactor",
-    "Trace",
+    "STDP", "BranchSynapses", "Delayed", "DoubleTrace", "Hebb", "Oja", "PlasticSynapse", "Plasticity", "ThreeFactor", "Trace",
     "TripletSTDP",
 ]  # fmt: skip

@@ -191,13 +191,14 @@ def equations() -> str:
 
 def parts() -> str:
     """What rules are made of: time paths, space paths, updates."""
-    kinds = {"time": "run", "space": "teach", "update": "__call__"}
+    found = {n: c for n, c in public(credit).items() if is_dataclass(c) and not hasattr(c, "backward")}
+    kinds = {"run": "time", "teach": "space", "__call__": "update"}  # by the method that makes a part of this kind
     rows = [
-        [kind, link(credit.__name__, c.__name__), first_line(c), code(signature(c))]
-        for kind, method in kinds.items()
-        for c in public(credit).values()
-        if is_dataclass(c) and hasattr(c, method) and not (hasattr(c, "backward") or (method == "__call__" and not vars(c).get(method)))
-    ]  # fmt: skip
+        [kind, link(credit.__name__, name), first_line(c), code(signature(c))]
+        for method, kind in kinds.items()
+        for name, c in found.items()
+        if any(method in vars(base) for base in c.__mro__)
+    ]
     return table(["part", "name", "what it is", "arguments"], rows)
 
 
@@ -370,7 +371,3 @@ def _fields(c: Any) -> list[str]:
         f.name + (f" = {default(f.default)}" if isinstance(f.default, Callable | int | float | tuple) else "")
         for f in fields(c)
     ]
-
-
-def _brief(thing: Any) -> str:
-    return re.sub(r"\(.*\)$", "", repr(thing)) + "()"
