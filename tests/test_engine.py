@@ -355,3 +355,30 @@ def test_kernels_are_readable_files_and_an_unwritable_folder_is_announced(tmp_pa
 
 def test_importing_timecell_imports_no_torch():
     run("import sys, timecell; assert 'torch' not in sys.modules and 'numba' not in sys.modules")
+
+
+def test_states_and_parameters_may_have_any_name():
+    """The emitted source has names of its own; none may stand for two things."""
+
+    class Names(tc.Neuron):
+        y: tc.State
+        p0: tc.State
+        g_y: tc.State
+        blame = tc.param(0.5)
+        c0 = tc.param(0.3)
+
+        @staticmethod
+        def dynamics(x, s, p):
+            y = p.blame * s.y + x
+            p0 = p.c0 * s.p0 + 0.7 * y
+            return torch.tanh(p0) * s.g_y, s._replace(y=y, p0=p0, g_y=0.9 * s.g_y + p0)
+
+    cell, x = Names(3).double(), torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    results = []
+    for backend in ("plain", "fused"):
+        with fuse.backend(backend):
+            y, state = cell(x)
+            grads = torch.autograd.grad(y.square().sum() + state.y.sum() + state.p0.sum(), [x, *cell.parameters()])
+            results.append([y, *state, *grads])
+    for plain, fused in zip(*results):
+        torch.testing.assert_close(plain, fused)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from timecell.fuse.trace import Step, is_truth, locate, operations, results
+from timecell.fuse.trace import Step, blame_of, is_truth, locate, operations, results
 
 BLOCK = 1024  # units in a block: a few rows of this width stay in first-level cache
 AHEAD = 2  # steps between the hint that a row will be read and its reading
@@ -151,11 +151,11 @@ def emit_adjoint(
     def array(n: str) -> str:
         return f"in_{n}" if n in step.inputs else f"s_{n}"
 
-    loads = {n: array(n) for n in reads} | {"g_y": "g_y"} | {f"g_{s}": f"g_{s}" for s in step.states}
-    takes = [array(n) for n in reads] + ["g_y"] + [f"r_{s}" for s in traces]
+    loads = {n: array(n) for n in reads} | {blame_of(): "blame"} | {blame_of(s): f"g_{s}" for s in step.states}
+    takes = [array(n) for n in reads] + ["blame"] + [f"r_{s}" for s in traces]
     gives = [f"b_{n}" for n in step.inputs] + [f"g_{s}" for s in step.states] + [f"b_{p}" for p in params]
     instant = body.function(
-        takes, loads, tuple(gives), width="g_y", add=tuple(f"b_{p}" for p in params), traces=tuple(traces)
+        takes, loads, tuple(gives), width="blame", add=tuple(f"b_{p}" for p in params), traces=tuple(traces)
     )
     call = [f"{a}[b, t, {row}]" for a in takes] + [f"p{i}_b" for i in range(len(body.given))] + ["c"]
     call += [f"b_{n}[b, t, {row}]" for n in step.inputs] + [f"g_{s}[b, {row}]" for s in step.states]
@@ -174,7 +174,7 @@ def adjoint({", ".join([*arrays, "c", *gives])}, lengths, carry, far, row0, row1
     for b in range(row0, row1):
         for unit0 in range(first, last, {BLOCK}):
             unit1 = min(unit0 + {BLOCK}, last)
-{_param_rows(len(body.given))}            for t in range(g_y.shape[1] - 1, lengths[b] - 1, -1):
+{_param_rows(len(body.given))}            for t in range(blame.shape[1] - 1, lengths[b] - 1, -1):
 {silence}            for t in range(lengths[b] - 1, -1, -1):
                 if far and t >= {AHEAD}:
 {hints}                instant({", ".join(call)})
@@ -291,7 +291,7 @@ class _Body(Expressions):
         used = _ancestors(self.given)
         self.hoisted = tuple(n for n in operations(graph) if n in used and n in alone)
         for i, node in enumerate(self.given):
-            self.names[node] = f"p{i}_"
+            self.names[node] = f"p_{i}"
         self.reads = [n.name for n in graph.find_nodes(op="placeholder") if n in needed and n not in alone]
         for node in graph.find_nodes(op="placeholder"):
             self.names.setdefault(node, f"{node.name}_")
@@ -313,11 +313,9 @@ class _Body(Expressions):
     ) -> str:  # fmt: skip
         """Source of ``instant``: read a unit's values, compute, write."""
         values = [self.operand(w, True) if w is not None else "ZERO" for w in self.wanted]
-        read = [
-            f"{n}_ = {a}[n]" + (f" + r_{n[2:]}[n]" if n[:2] == "g_" and n[2:] in traces else "")
-            for n, a in loads.items()
-        ]
-        read += [f"p{i}_ = p{i}[n]" for i in range(len(self.given))]
+        more = {blame_of(s): f" + r_{s}[n]" for s in traces}
+        read = [f"{n}_ = {a}[n]{more.get(n, '')}" for n, a in loads.items()]
+        read += [f"p_{i} = p{i}[n]" for i in range(len(self.given))]
         write = [f"{o}[n] {'+=' if o in add else '='} {v}" for o, v in zip(outputs, values)]
         heads = [*takes, *(f"p{i}" for i in range(len(self.given))), "c", *outputs]
         consts = "".join(f"    c{i} = c[{i}]\n" for i in range(len(self.constants)))

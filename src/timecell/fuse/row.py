@@ -36,7 +36,7 @@ from timecell.fuse.emit import (
     _name,
     _param_only,
 )
-from timecell.fuse.trace import Step, is_truth, locate, operations, results
+from timecell.fuse.trace import Step, blame_of, is_truth, locate, operations, results
 
 UNROLL = 8  # terms of a sum on one line: a running sum in a register waits for itself, eight terms do not
 
@@ -75,7 +75,7 @@ def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
         body.arrays[name] = (f"s_{name}", f"at_{name}")
     body.compute()
     with body.nest(_shape(y)) as i:
-        body.line(f"store(y, at_y + {_flat(_shape(y), i)}, where(on, {body.at(y, i)}, ZERO))")
+        body.line(f"store(y, now_y + {_flat(_shape(y), i)}, where(on, {body.at(y, i)}, ZERO))")
     for number, (name, node) in enumerate(zip(step.states, after)):
         shape = _shape(node)
         with body.nest(shape) as i:
@@ -87,14 +87,13 @@ def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
     sizes = {n: math.prod(_shape(node)) for n, node in body.placeholders.items()}
     where = [f"at_{n} = group * {sizes[n]}" for n in step.states]
     moving = [f"x_{n} = (group * steps + t) * {sizes[n]}" for n in inputs]
-    moving += [f"at_y = (group * steps + t) * {math.prod(_shape(y))}"]
+    moving += [f"now_y = (group * steps + t) * {math.prod(_shape(y))}"]
     moving += [f"course_{n} = (group * (steps + 1) + t) * {sizes[n]}" for n in step.states]
-    hold = [f"store(y, (group * steps + t) * {math.prod(_shape(y))} + i, ZERO)"]
-    rest = f"for i in range({math.prod(_shape(y))}):", hold
     takes = [f"in_{n}" for n in inputs] + body.given_names + ["c", "y"]
     takes += [f"s_{n}" for n in step.states] + [f"k_{n}" for n in step.states]
-    kinds = ["A1"] * len(inputs) + ["A1"] * len(body.given) + ["A1", "A1"] + ["A1"] * (2 * len(step.states))
-    tail = [rest[0], *(f"    {line}" for line in hold)]
+    kinds = ["A1"] * len(takes)
+    out = math.prod(_shape(y))
+    tail = [f"for i in range({out}):", f"    store(y, (group * steps + t) * {out} + i, ZERO)"]
     for number, name in enumerate(step.states):
         tail += [
             f"if keep[{number}]:",
@@ -128,11 +127,11 @@ def emit_adjoint(
     reads = [n for n in body.reads if n in step.inputs or n in step.states]
     for name in reads:
         body.arrays[name] = (f"in_{name}" if name in step.inputs else f"s_{name}", f"at_{name}")
-    body.arrays["g_y"] = ("g_y", "at_y")
+    body.arrays[blame_of()] = ("blame", "now_y")
     for name, r in zip(step.states, recorded):
-        body.arrays[f"g_{name}"] = (f"g_{name}", f"end_{name}")
+        body.arrays[blame_of(name)] = (f"g_{name}", f"end_{name}")
         if r:
-            body.plus[f"g_{name}"] = (f"r_{name}", f"trace_{name}")
+            body.plus[blame_of(name)] = (f"r_{name}", f"trace_{name}")
     body.compute()
     for name, node in zip(step.inputs, b_x):
         shape = body.shape_of(name)
@@ -145,9 +144,9 @@ def emit_adjoint(
         if factors:
             for side, (length, value) in zip(("left", "right"), factors):
                 given_params.append(f"{side}_{name}")
-                moving_factors.append(f"at_{side}_{name} = (group * steps + t) * {length}")
+                moving_factors.append(f"to_{side}_{name} = (group * steps + t) * {length}")
                 with body.nest((length,)) as i:
-                    place = f"at_{side}_{name} + {_flat((length,), i)}"
+                    place = f"to_{side}_{name} + {_flat((length,), i)}"
                     body.line(f"store({side}_{name}, {place}, where(on, {value(i[0])}, ZERO))")
             continue
         given_params.append(f"b_{name}")
@@ -161,11 +160,11 @@ def emit_adjoint(
             body.line(f"value = {body.at(node, i)} if carry else spread(scratch, ZERO)")  # else it stays in its instant
             body.line(f"store(g_{name}, {place}, where(on, value, load(g_{name}, {place})))")
     size = {n: math.prod(body.shape_of(n)) for n in step.arguments}
-    out = math.prod(body.shape_of("g_y"))
+    out = math.prod(body.shape_of(blame_of()))
     fixed = [f"end_{n} = group * {size[n]}" for n in step.states]
     moving = [f"at_{n} = (group * steps + t) * {size[n]}" for n in reads if n in step.inputs]
     moving += [f"at_{n} = (group * (steps + 1) + t) * {size[n]}" for n in reads if n in step.states]
-    moving += [f"at_y = (group * steps + t) * {out}"]
+    moving += [f"now_y = (group * steps + t) * {out}"]
     moving += [f"trace_{n} = (group * steps + t) * {size[n]}" for n, r in zip(step.states, recorded) if r]
     moving += [f"blame_{n} = (group * steps + t) * {size[n]}" for n in step.inputs] + moving_factors
     silent = [
@@ -173,9 +172,9 @@ def emit_adjoint(
         for n in step.inputs
         for line in (f"for i in range({size[n]}):", f"    store(b_{n}, (group * steps + t) * {size[n]} + i, ZERO)")
     ] or ["pass"]
-    takes = [body.arrays[n][0] for n in reads] + ["g_y"] + [f"r_{n}" for n, r in zip(step.states, recorded) if r]
+    takes = [body.arrays[n][0] for n in reads] + ["blame"] + [f"r_{n}" for n, r in zip(step.states, recorded) if r]
     gives = [f"b_{n}" for n in step.inputs] + [f"g_{n}" for n in step.states] + given_params
-    kinds = ["A1"] * len(takes) + ["A1"] * (len(body.given) + 1) + ["A1"] * len(gives)
+    kinds = ["A1"] * (len(takes) + len(body.given) + 1 + len(gives))
     text = f"""
 @njit(types.void({", ".join([*kinds, "L1", "types.boolean", *["types.intp"] * 3])}), **LOOP)
 def adjoint({", ".join([*takes, *body.given_names, "c", *gives])}, lengths, carry, steps, group0, group1):

@@ -120,10 +120,15 @@ def trace(step: Step, dtype: torch.dtype) -> fx.Graph:
     return _graph(step, step.function, step.arguments, lambda: step.examples(dtype))
 
 
+def blame_of(state: str = "") -> str:
+    """The adjoint's name for the blame of a next state, or of the output; no argument of a step is called so."""
+    return f"blame_of_{state}"
+
+
 def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
     """The vector-Jacobian product of the step as a graph.
 
-    Placeholders are `step.arguments`, then ``g_y`` and ``g_<state>`` (the blame of the output and of each next
+    Placeholders are `step.arguments`, then `blame_of` the output and of every state (the blame of each next
     state); outputs are the blame of every argument.
     """
     n = len(step.arguments)
@@ -132,7 +137,7 @@ def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
         pull = torch.func.vjp(step.function, *args[:n])[1]
         return pull(args[n:])
 
-    names = (*step.arguments, "g_y", *(f"g_{s}" for s in step.states))
+    names = (*step.arguments, blame_of(), *map(blame_of, step.states))
 
     def examples() -> list[Tensor]:
         given = step.examples(dtype)
