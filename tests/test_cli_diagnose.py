@@ -1,6 +1,7 @@
 """``timecell diagnose``: a trained network from its folder, on a file."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -54,18 +55,15 @@ def test_a_trained_network_is_looked_into(call, model, sequences):
 
 def test_findings_and_their_remedies_are_told(call, model, sequences, tmp_path):
     """The same network with a deaf first layer."""
-    from safetensors.torch import load_file, save_file
+    from timecell.pretrained import read_folder, write_folder
 
     sick = tmp_path / "sick"
-    sick.mkdir()
-    for file in model.iterdir():
-        if file.is_file():
-            (sick / file.name).write_bytes(file.read_bytes())
-    tensors = load_file(sick / "model.safetensors")
+    shutil.copytree(model, sick)
+    config, tensors = read_folder(model)
     tensors["network.1.bias"] -= 100.0
-    save_file(tensors, sick / "model.safetensors")
-    status, out, _ = call("diagnose", sick, sequences)
-    assert status == 1
+    write_folder(sick, config, tensors, "")
+    status, out, err = call("diagnose", sick, sequences)
+    assert status == 1, err
     assert "dead layer: 2 (LIF)" in out and "Remedy: lower the threshold" in out
     status, out, _ = call("diagnose", sick, sequences, "--json")
     assert status == 1 and json.loads(out)["findings"][0]["illness"] == "dead layer"

@@ -143,6 +143,7 @@ def test_the_equations():
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_graph_of_snntorch(tmp_path):
+    pytest.importorskip("nirtorch")
     snn = pytest.importorskip("snntorch")
     from snntorch.export_nir import export_to_nir
 
@@ -167,6 +168,7 @@ def test_a_graph_of_snntorch(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_snntorch_reads_ours():
     """The other way: what we write gives the same spikes in a peer."""
+    pytest.importorskip("nirtorch")
     pytest.importorskip("snntorch")
     from snntorch.import_nir import import_from_nir
 
@@ -181,6 +183,7 @@ def test_snntorch_reads_ours():
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_recurrent_graph_of_snntorch():
+    pytest.importorskip("nirtorch")
     snn = pytest.importorskip("snntorch")
     from snntorch.export_nir import export_to_nir
 

@@ -205,7 +205,7 @@ def test_damaged_files_are_named(classified, tmp_path, name, damage):
         config["system"]["hidden"] = 13
         (tmp_path / "config.json").write_text(json.dumps(config))
         name = "model.safetensors"  # that is where the two are found not to match
-    with pytest.raises(DataError, match=f"(?s){name}: found .*Remedy: save the model again"):
+    with pytest.raises(DataError, match=f"(?s){name}: found .*Remedy: .*save the model again"):
         FittedNetwork.load(tmp_path, classes=(Gated,))
 
 

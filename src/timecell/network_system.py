@@ -200,6 +200,7 @@ class FittedNetwork:
         """
         folder = Path(folder)
         config, tensors = read_folder(folder)
+        place = folder / "config.json"
         try:
             system, schema, task = (from_dict(config[key], classes) for key in ("system", "schema", "task"))
             scale, outputs, report = Standardise.from_json(config["scale"]), config["outputs"], config["report"]
@@ -207,13 +208,14 @@ class FittedNetwork:
                 net = system.build(schema, outputs)
             recipe = system.recipe()
             recipe.reach(net, recipe.last, 1.0)
+            place = folder / "model.safetensors"
             residuals = tensors.pop("residuals", None)
             net.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
         except TimecellError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
             raise DataError(
-                str(folder / "config.json"), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
+                str(place), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
                 remedy="save the model again",
             ) from e  # fmt: skip
         array = None if residuals is None else residuals.numpy()

@@ -19,10 +19,10 @@ from numba.core import cgutils
 from numba.extending import models, overload, register_model
 
 from timecell.fuse import maths
+from timecell.fuse.row import LANES
 
 intrinsic: Any = extending.intrinsic  # what it decorates is called with other arguments than it is written with
 
-LANES = 16
 FAST = ("contract", "reassoc", "nsz", "arcp")  # as in every emitted float32 kernel: NaN stays visible
 
 

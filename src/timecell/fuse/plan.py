@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 from timecell.fuse import allocator, cache, emit, pool, row
 from timecell.fuse.emit import Program
-from timecell.fuse.lanes import LANES
+from timecell.fuse.row import LANES
 from timecell.fuse.trace import Step, results, trace, trace_adjoint
 
 Flags = tuple[bool, ...]

@@ -38,6 +38,7 @@ from timecell.fuse.emit import (
 )
 from timecell.fuse.trace import Step, blame_of, is_truth, locate, operations, results
 
+LANES = 16  # samples in a group: one vector register of float32 where registers are wide
 UNROLL = 8  # terms of a sum on one line: a running sum in a register waits for itself, eight terms do not
 
 Index: TypeAlias = tuple[int | str, ...]

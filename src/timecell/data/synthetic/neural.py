@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.signal import lfilter
-from scipy.special import expit
 
 from timecell.data.containers import Sequences
 from timecell.errors import InputError
@@ -87,6 +85,8 @@ def dendritic_neuron(
         >>> cell.data[0].shape, cell.spikes.shape, np.unique(cell.data.values).tolist()
         ((300, 128), (2, 300), [-1, 0, 1])
     """
+    from scipy.special import expit
+
     for name, value, fits, expected in (
         ("branches", branches, branches >= 1, "at least 1"),
         ("synapses", synapses, synapses >= branches >= 1 and synapses % branches == 0, f"a multiple of {branches}"),
@@ -123,6 +123,8 @@ def dendritic_neuron(
 
 def _leak(x: Float[np.ndarray, "N T n"], tau: float) -> Float[np.ndarray, "N T n"]:
     """A leaky sum over time: y_t = exp(-1 / tau) y_{t-1} + x_t."""
+    from scipy.signal import lfilter
+
     return lfilter([1.0], [1.0, -np.exp(-1 / tau)], x, axis=1)
 
 
