@@ -45,7 +45,7 @@ def _version() -> str:
 
     here = Path(__file__).parent
     h = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version_info[:2]}".encode())
-    for name in ("emit.py", "row.py", "lanes.py", "maths.py", "prefetch.py"):
+    for name in ("emit.py", "row.py", "nests.py", "lanes.py", "maths.py", "prefetch.py"):
         h.update((here / name).read_bytes())
     return h.hexdigest()
 

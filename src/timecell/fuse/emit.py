@@ -93,7 +93,7 @@ class Program:
 
 def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
     """Source of the loop forward in time: reads inputs and states, writes y and the next states."""
-    _multiply_by_reciprocals(graph, step.params)
+    multiply_by_reciprocals(graph, step.params)
     outputs = ("y", *(f"next_{s}" for s in step.states))
     body = _Body(step, graph, results(graph), dtype)
     reads = [n for n in body.reads if n in step.inputs]  # every state is carried, whether the step reads it or not
@@ -138,7 +138,7 @@ def emit_adjoint(
         learn: which parameters need a gradient; the others cost nothing.
         recorded: which states' trajectories carry blame of their own (they were recorded).
     """
-    _multiply_by_reciprocals(graph, step.params)
+    multiply_by_reciprocals(graph, step.params)
     outs = results(graph)
     n_in, n_s = len(step.inputs), len(step.states)
     wanted = list(outs[: n_in + n_s]) + [o for o, need in zip(outs[n_in + n_s :], learn) if need]
@@ -211,7 +211,7 @@ class Expressions:
 
     def expression(self, node: fx.Node) -> str:
         """What computes a node."""
-        op = _name(node)
+        op = name_of(node)
         real = not is_truth(node)
         if op in SAME:
             (source,) = node.all_input_nodes
@@ -282,25 +282,25 @@ class _Body(Expressions):
         super().__init__()
         self.step, self.dtype, self.wanted = step, dtype, list(wanted)
         self.lines: list[str] = []
-        needed = _ancestors(wanted)
-        alone = _param_only(graph, step.params)
+        needed = ancestors(wanted)
+        alone = param_only(graph, step.params)
         self.names: dict[fx.Node, str] = {}
         loop_nodes = [n for n in operations(graph) if n in needed and n not in alone]
         inputs = [a for n in loop_nodes for a in n.all_input_nodes] + [w for w in wanted if isinstance(w, fx.Node)]
         self.given = tuple(dict.fromkeys(a for a in inputs if a in alone))
-        used = _ancestors(self.given)
+        used = ancestors(self.given)
         self.hoisted = tuple(n for n in operations(graph) if n in used and n in alone)
         for i, node in enumerate(self.given):
             self.names[node] = f"p_{i}"
         self.reads = [n.name for n in graph.find_nodes(op="placeholder") if n in needed and n not in alone]
         for node in graph.find_nodes(op="placeholder"):
             self.names.setdefault(node, f"{node.name}_")
-        _refuse(step, [_name(n) for n in loop_nodes])
+        _refuse(step, [name_of(n) for n in loop_nodes])
         for i, node in enumerate(loop_nodes):
             self._line(node, i)
 
     def _line(self, node: fx.Node, i: int) -> None:
-        name = f"{_name(node).strip('_')}_{i}"
+        name = f"{name_of(node).strip('_')}_{i}"
         self.lines.append(f"{name} = {self.expression(node)}")
         self.names[node] = name
 
@@ -347,7 +347,7 @@ L1 = types.Array(types.int64, 1, "C")
         return Program(source, arguments, self.hoisted, self.given, tuple(self.constants), outputs)
 
 
-def _name(node: fx.Node) -> str:
+def name_of(node: fx.Node) -> str:
     """The operation's name without its overload."""
     target: Any = node.target
     return target.overloadpacket.__name__ if hasattr(target, "overloadpacket") else target.__name__
@@ -363,9 +363,9 @@ def _refuse(step: Step, names: Sequence[str]) -> None:
         raise NotPointwise(f"{name} in {places[name]}")
 
 
-def _multiply_by_reciprocals(graph: fx.Graph, params: Sequence[str]) -> None:
+def multiply_by_reciprocals(graph: fx.Graph, params: Sequence[str]) -> None:
     """x / p becomes x * (1 / p) where p is made of parameters alone: the division leaves the loop."""
-    alone = _param_only(graph, params)
+    alone = param_only(graph, params)
     for node in operations(graph):
         if node.target is torch.ops.aten.div.Tensor and node.args[1] in alone and node not in alone:
             with graph.inserting_before(node):
@@ -376,7 +376,8 @@ def _multiply_by_reciprocals(graph: fx.Graph, params: Sequence[str]) -> None:
             graph.erase_node(node)
 
 
-def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """These nodes and everything that they are computed from."""
     found: set[fx.Node] = set()
     stack = [n for n in nodes if isinstance(n, fx.Node)]
     while stack:
@@ -384,13 +385,13 @@ def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
         if node not in found:
             found.add(node)
             if (
-                node.op != "call_function" or _name(node) not in CONSTANT
+                node.op != "call_function" or name_of(node) not in CONSTANT
             ):  # a constant needs only the shape of its inputs
                 stack += node.all_input_nodes
     return found
 
 
-def _param_only(graph: fx.Graph, params: Sequence[str]) -> set[fx.Node]:
+def param_only(graph: fx.Graph, params: Sequence[str]) -> set[fx.Node]:
     """Nodes that depend on parameters and on nothing else (pure constants are written in place instead)."""
     alone: set[fx.Node] = set()
     for node in graph.nodes:
