@@ -14,6 +14,7 @@ processes, `fit` works together with the others without another line.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -200,10 +201,17 @@ def _batch_norm(module: Any, net: nn.Module, world: World, x: Tensor) -> Tensor:
 
 
 def join() -> bool:
-    """Whether this process is one of several; one that torchrun has started joins the others here."""
+    """Whether this process is one of several; one that torchrun has started joins the others here, until it ends."""
     if dist.is_torchelastic_launched() and not dist.is_initialized() and int(os.environ["WORLD_SIZE"]) > 1:
         dist.init_process_group(_backend())
+        atexit.register(_leave)
     return dist.is_initialized()
+
+
+def _leave() -> None:
+    """Leave the others: threads of theirs that still run while a process is taken down may abort it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def require_devices(run: Run, smallest: int) -> None:
