@@ -11,7 +11,7 @@ in `circuit.py`, is the same for units that mix.)
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -278,6 +278,11 @@ class Stepped(Cell):
         key = (cls, tuple(sorted(chosen.items())), shapes)
         return fuse.Step(cls.__name__, function, ("x",), cls.states, tuple(cls.params), cls.dynamics, key, shapes)
 
+    @property
+    def learnt(self) -> tuple[bool, ...]:
+        """For each parameter, whether it is trained."""
+        return tuple(f"{n}_raw" in self._parameters for n in self.params)
+
     def initial_state(self, batch: int, like: Tensor) -> StateTree:
         """Every state at rest: [batch, ...] in the type (at least float32) and on the device of `like`."""
         wide = _wide(like.dtype)
@@ -292,8 +297,13 @@ class Stepped(Cell):
         self, x: Float[Tensor, "B T ..."], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
     ) -> tuple[Float[Tensor, "B T ..."], StateTree]:
         """All of time. Computes in float32 (or float64) whatever comes in; y has the type of x."""
-        name = type(self).__name__
-        check_sequence(f"{name}(x)", x, lengths)
+        check_sequence(f"{type(self).__name__}(x)", x, lengths)
+        return self.over_time(x, state, lengths)
+
+    def over_time(
+        self, x: Tensor, state: StateTree, lengths: Tensor | None, run: Callable[..., Any] = fuse.run
+    ) -> tuple[Tensor, StateTree]:
+        """`forward` by one of the engine's ways to run a step."""
         self.check_input(x)
         wide = x.to(_wide(x.dtype))
         if state is None:
@@ -303,7 +313,7 @@ class Stepped(Cell):
         wanted = None if torch.compiler.is_compiling() else _recording.get().get(self)
         values = [q.value(self).to(wide.dtype) for q in self.params.values()]
         record = tuple(s for s in self.states if wanted is not None and s in wanted.fields)
-        y, after, courses = fuse.run(self.instant, [wide], list(state), values, lengths, record)
+        y, after, courses = run(self.instant, [wide], list(state), values, lengths, record)
         if wanted is not None:
             wanted.keep(y, courses)
         return y.to(x.dtype), self.StateType(*after)

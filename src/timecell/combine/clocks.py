@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from timecell.cell import check_sequence
 from timecell.combine.containers import _Container
 from timecell.combine.example import _Leak
-from timecell.combine.instant import silence
 from timecell.errors import InputError, unknown_name
+from timecell.fuse.loop import silence
 from timecell.state import StateTree
 
 

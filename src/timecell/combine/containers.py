@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from timecell.cell import Cell, check_sequence
 from timecell.combine.example import _Leak
-from timecell.combine.instant import Instant, as_cell, silence
+from timecell.combine.instant import Instant, as_cell
 from timecell.errors import InputError
+from timecell.fuse.loop import silence
 from timecell.state import StateTree
 
 Merge = Literal["add", "cat"] | Callable[[list[Tensor]], Tensor]

@@ -1,13 +1,15 @@
 """What comes out comes back in: Loop around any block, Recurrent around one neuron.
 
 This is the one place that walks through time in Python, instant after instant, because here an instant needs the
-output of the one before.
+output of the one before; a neuron with a linear synapse has a fused way.
 """
 
 from __future__ import annotations
 
 import sys
 from contextvars import Context
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +21,7 @@ from timecell.combine.containers import Sequential, _Container
 from timecell.combine.example import _Leak
 from timecell.combine.instant import running_statistics
 from timecell.errors import InputError
+from timecell.fuse.loop import silence
 from timecell.state import StateTree
 
 
@@ -86,11 +89,10 @@ class Loop(_Container):
         s, f, last = parts[here], parts[back], parts["y"].unsqueeze(1)
         outputs = [last[:, :0]]
         with fuse.backend("plain"):  # for a single instant the plain step is faster than a call of the fused loop
-            for t, x_t in enumerate(x.unbind(1)):
-                if fuse.carrying() == "none":  # what comes back is what happened before: no blame for it
-                    last = last.detach()
+            for t, x_t in enumerate(silence(x, lengths).unbind(1)):
+                heard = last.detach() if fuse.carrying() == "none" else last  # it happened before: no blame for it
                 now = None if lengths is None else (lengths > t).long()
-                returned, f = feedback(last, f, lengths=now)
+                returned, f = feedback(heard, f, lengths=now)
                 y, s = block(self._sum(x_t.unsqueeze(1), returned), s, lengths=now)
                 last = y if now is None else torch.where(now.view(-1, *[1] * (y.ndim - 1)) > 0, y, last)
                 outputs.append(y)
@@ -118,7 +120,8 @@ class Recurrent(Loop):
     Shapes: x [B, T, ..., N] -> y [B, T, ..., N]; state {"neuron": its state, "synapse": None, "y": the last output
     [B, ..., N]}.
 
-    This runs as a Python loop over time and says so once: the fused loop has no product inside an instant yet.
+    Where the synapse is linear and the neuron's units are independent, one matrix product a step alternates with the
+    fused instant, forward and backward. Anything else is a Python loop over time, and says so once.
 
     Example:
         >>> from timecell import LIF
@@ -126,6 +129,9 @@ class Recurrent(Loop):
         >>> tuple(y.shape), list(state)
         ((2, 5, 4), ['neuron', 'synapse', 'y'])
     """
+
+    neuron: Neuron
+    synapse: nn.Module
 
     @classmethod
     def example(cls) -> Recurrent:
@@ -141,6 +147,42 @@ class Recurrent(Loop):
                 remedy="e.g. Recurrent(LIF(n), nn.Linear(n, n, bias=False)); for other blocks use Loop",
             )  # fmt: skip
         self._close({"neuron": neuron, "synapse": synapse})
+
+    def forward(
+        self, x: Float[Tensor, "B T ... N"], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
+    ) -> tuple[Float[Tensor, "B T ... N"], StateTree]:
+        """All of time: a product and a fused instant a step, or one instant after the other."""
+        check_sequence("Recurrent(x)", x, lengths)
+        if not self._fuses(x):
+            return super().forward(x, state, lengths=lengths)
+        parts = self._parts(state)
+        before = x.new_zeros(x.shape[0], x.shape[2]) if parts["y"] is None else parts["y"]
+        synapse: Any = self.synapse
+        run = partial(fuse.run_recurrent, weight=synapse.weight, bias=synapse.bias, before=before)
+        y, after = self.neuron.over_time(x, parts["neuron"], lengths, run)
+        return y, {"neuron": after, "synapse": None, "y": _last(y, before, lengths)}
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether there is a fused way for this net, this input, and what is being done with them."""
+        return (
+            isinstance(self.synapse, nn.Linear)
+            and type(self.synapse).forward is nn.Linear.forward
+            and self.synapse.weight.shape == (x.shape[-1], x.shape[-1])
+            and x.ndim == 3
+            and x.dtype == self.synapse.weight.dtype
+            and fuse.can_run_recurrent(self.neuron.instant, x)
+            and not any(
+                m._forward_hooks or m._forward_pre_hooks for m in (self.neuron, self.synapse)
+            )  # they see instants
+        )
+
+
+def _last(y: Tensor, before: Tensor, lengths: Tensor | None) -> Tensor:
+    """The output [B, N] at each sample's end."""
+    if lengths is None:
+        return y[:, -1] if y.shape[1] else before
+    course = torch.cat([before[:, None], y], 1)
+    return course[torch.arange(len(y), device=y.device), lengths]
 
 
 def _plainly(cell: Cell, x: Tensor) -> tuple[Tensor, StateTree]:

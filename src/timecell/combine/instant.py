@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from timecell.cell import Cell, check_sequence
 from timecell.errors import InputError
+from timecell.fuse.loop import alive
 from timecell.state import StateTree
 
 _GATED = "a Cell with the same equations: timecell.GRU, timecell.LSTM or timecell.Elman"
@@ -87,13 +87,13 @@ class Instant(Cell):
         _check_axes(self.module, x)
         if lengths is None:
             return self._instants(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
-        alive = _alive(x, lengths)
-        here = x[alive]
+        mask = alive(x, lengths)
+        here = x[mask]
         too_few = len(here) < (2 if here.ndim == 2 else 1)
         with running_statistics(self.module) if too_few else nullcontext():
             made = self._instants(here)
         y = made.new_zeros(*x.shape[:2], *made.shape[1:])
-        y[alive] = made
+        y[mask] = made
         return y, None
 
     def _instants(self, x: Tensor) -> Tensor:
@@ -140,20 +140,3 @@ def running_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.training = True
-
-
-def _alive(x: Tensor, lengths: Tensor) -> Tensor:
-    return torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-
-
-def silence(x: Float[Tensor, "B T ..."], lengths: Int[Tensor, "B"] | None) -> Float[Tensor, "B T ..."]:
-    """Zero after each sample's end, whatever stands there (NaN too).
-
-    Example:
-        >>> silence(torch.ones(1, 3, 1), torch.tensor([2]))[0, :, 0].tolist()
-        [1.0, 1.0, 0.0]
-    """
-    if lengths is None:
-        return x
-    alive = _alive(x, lengths)
-    return torch.where(alive.view(*alive.shape, *([1] * (x.ndim - 2))), x, torch.zeros_like(x))

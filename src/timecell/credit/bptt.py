@@ -6,21 +6,31 @@ from dataclasses import dataclass
 
 from timecell.credit.compose import Named, Rule
 from timecell.credit.time_paths import Full, Instantaneous, RandomSteps, Truncated, at_least_one
+from timecell.fuse import Memory, checked_memory
 
 
 @dataclass(frozen=True)
 class BPTT(Named):
-    """Backpropagation through all of time: the exact gradient. Memory grows with the number of steps (Werbos, 1990).
+    """Backpropagation through all of time: the exact gradient (Werbos, 1990).
+
+    Attributes:
+        memory: "full", everything is kept, so memory grows with the number of steps; "sqrt" or a number of steps, the
+            net's state every so many steps, and the rest is computed again: the same gradient in less memory.
 
     Example:
         >>> list(BPTT().slices(100))
         [slice(0, 100, None)]
     """
 
+    memory: Memory = "full"
+
+    def __post_init__(self) -> None:
+        checked_memory("BPTT(memory)", self.memory)
+
     @property
     def rule(self) -> Rule:
         """Full in time, exact in space."""
-        return Rule(Full())
+        return Rule(Full(self.memory))
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from timecell.combine import as_cell, silence
 from timecell.credit.layers import Layer, layers_of, through
-from timecell.credit.rule import Loss, run_slice, slice_lengths
+from timecell.credit.rule import Loss, slice_lengths
 from timecell.credit.space_paths import Backprop, Lesson, SpacePath
-from timecell.credit.time_paths import Full, Kept, TimePath, within
+from timecell.credit.time_paths import Full, Kept, TimePath
 from timecell.credit.updates import Gradient, Update
 from timecell.data.containers import Batch
 from timecell.errors import InputError
@@ -122,11 +122,10 @@ class Rule:
     def _whole(
         self, net: nn.Module, batch: Batch, steps: slice, state: StateTree, loss: Loss, autograd: Autograd, weight: float
     ) -> tuple[Tensor, StateTree]:  # fmt: skip
-        with within(self.time.carry):
-            y, state = run_slice(net, batch, steps, state)
-            value = loss(y, batch, steps)
-            if weight:
-                autograd(value * weight)
+        y, state = self.time.whole(net, batch, steps, state)
+        value = loss(y, batch, steps)
+        if weight:
+            autograd(value * weight)
         return value, state
 
     def _layers(

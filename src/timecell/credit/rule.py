@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from timecell import fuse
 from timecell.data.containers import Batch
 from timecell.errors import InputError
 from timecell.state import StateTree
@@ -67,6 +69,30 @@ def run_slice(net: nn.Module, batch: Batch, steps: slice, state: StateTree) -> t
             remedy="return the outputs [B, T, K] and the state (None for a net without one)",
         )  # fmt: skip
     return out
+
+
+def run_in_stretches(
+    net: nn.Module, batch: Batch, steps: slice, state: StateTree, every: int
+) -> tuple[Float[Tensor, "B t K"], StateTree]:
+    """As `run_slice`, keeping inputs and the state every so many steps; the rest is computed again for the blame.
+
+    The gradient is the same, for two runs forward instead of one (Chen et al., 2016); memory is that of one stretch.
+
+    Raises:
+        InputError: a module takes statistics over the instants of a call, which would be others.
+    """
+    for path, module in net.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise InputError(
+                "BPTT(memory)", found=f"{path} ({type(module).__name__}), which takes its mean over all instants of a call",
+                expected="a net that does the same in every stretch of time",
+                remedy='use timecell.PerStep or nn.LayerNorm, or memory="full"',
+            )  # fmt: skip
+    outputs = []
+    for part in fuse.stretches(steps.stop - steps.start, every, steps.start):
+        y, state = checkpoint(run_slice, net, batch, part, state, use_reentrant=False)
+        outputs.append(y)
+    return torch.cat(outputs, 1), state
 
 
 def slice_lengths(lengths: Int[Tensor, "B"] | None, steps: slice) -> Int[Tensor, "B"] | None:

@@ -15,12 +15,14 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from timecell import fuse
 from timecell.combine import Recurrent
 from timecell.credit.layers import Layer, Synapse, channels_last, ones, patches
+from timecell.credit.rule import run_in_stretches, run_slice
 from timecell.credit.updates import Factors
+from timecell.data.containers import Batch
 from timecell.errors import InputError
 from timecell.state import StateTree, detach
 
@@ -80,6 +82,9 @@ class TimePath(Protocol):
     carry: ClassVar[Carry]
     traced: ClassVar[bool]
 
+    def whole(self, net: nn.Module, batch: Batch, steps: slice, state: StateTree) -> tuple[Tensor, StateTree]:
+        """Outputs and state of a net after a slice, where autograd does everything in one go."""
+
     def slices(self, steps: int) -> Iterable[slice]:
         """The stretches in which a sequence is visited, in order."""
 
@@ -96,16 +101,6 @@ class TimePath(Protocol):
             kept: from the slice before; ``Kept()`` at the start.
             lengths: steps of each sample in this slice.
         """
-
-
-def stretches(steps: int, length: int) -> tuple[slice, ...]:
-    """Stretches of equal length; the last one may be shorter.
-
-    Example:
-        >>> stretches(10, 4)
-        (slice(0, 4, None), slice(4, 8, None), slice(8, 10, None))
-    """
-    return tuple(slice(t, min(t + length, steps)) for t in range(0, steps, length))
 
 
 def at_least_one(owner: Any, *names: str) -> None:
@@ -128,6 +123,11 @@ class _Autograd:
         """Every step counts."""
         return None
 
+    def whole(self, net: nn.Module, batch: Batch, steps: slice, state: StateTree) -> tuple[Tensor, StateTree]:
+        """See `TimePath.whole`."""
+        with within(self.carry):
+            return run_slice(net, batch, steps, state)
+
     def run(self, layer: Layer, drive: Tensor, pre: Tensor, kept: Kept, lengths: Tensor | None) -> Response:
         """See `TimePath.run`."""
         y, state, before, pull = by_autograd(layer, drive, kept.state, lengths, self.carry)
@@ -139,10 +139,24 @@ class _Autograd:
 class Full(_Autograd):
     """Through all of time (Werbos, 1990): exact; memory grows with the number of steps.
 
+    Attributes:
+        memory: "full", everything is kept; "sqrt" or a number of steps, the net's state every so many steps, and the rest
+            is computed again: the same gradient in less memory.
+
     Example:
         >>> list(Full().slices(100))
         [slice(0, 100, None)]
     """
+
+    memory: fuse.Memory = "full"
+
+    def __post_init__(self) -> None:
+        fuse.checked_memory("BPTT(memory)", self.memory)
+
+    def whole(self, net: nn.Module, batch: Batch, steps: slice, state: StateTree) -> tuple[Tensor, StateTree]:
+        """See `TimePath.whole`."""
+        every = fuse.stretch(steps.stop - steps.start, self.memory)
+        return run_in_stretches(net, batch, steps, state, every) if every else super().whole(net, batch, steps, state)
 
     def slices(self, steps: int) -> Iterable[slice]:
         """One slice that holds everything."""
@@ -164,7 +178,7 @@ class Truncated(_Autograd):
 
     def slices(self, steps: int) -> Iterable[slice]:
         """Stretches of equal length."""
-        return stretches(steps, self.steps)
+        return fuse.stretches(steps, self.steps)
 
 
 @dataclass(frozen=True)

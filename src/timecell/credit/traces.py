@@ -6,7 +6,6 @@ did to its unit, K + 1 numbers a weight and sample, which is more, and right for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -18,15 +17,12 @@ from timecell.cell import Neuron
 from timecell.credit.layers import Layer, Synapse, channels_last, leak, ones, patches, per_sample, readout_leak
 from timecell.credit.time_paths import (
     Blame,
-    Carry,
     Instantaneous,
     Kept,
     Response,
     Sources,
-    at_least_one,
     blamed,
     by_autograd,
-    stretches,
 )
 from timecell.credit.updates import Factors
 from timecell.errors import InputError
@@ -81,7 +77,7 @@ def _low_pass(x: Float[Tensor, "B t ..."], trace: Float[Tensor, "B ..."], decay:
 
 
 @dataclass(frozen=True)
-class Eligibility:
+class Eligibility(Instantaneous):
     """What each weight did to its unit, carried forward by the unit's own Jacobian (e-prop: Bellec et al., 2020).
 
         eps_t = ds_t/ds_{t-1} eps_{t-1} + ds_t/dx_t pre_t           what the weight did to the unit's state
@@ -100,20 +96,8 @@ class Eligibility:
         steps: length of a stretch; there is nothing to gain from long ones.
     """
 
-    steps: int = 1
-    carry: ClassVar[Carry] = "none"
     traced: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "steps")
-
-    def slices(self, steps: int) -> Iterable[slice]:
-        """Stretches of equal length."""
-        return stretches(steps, self.steps)
-
-    def weights(self, steps: int) -> Float[Tensor, "T"] | None:
-        """Every step counts."""
-        return None
+    steps: int = 1
 
     def run(self, layer: Layer, drive: Tensor, pre: Tensor, kept: Kept, lengths: Tensor | None) -> Response:
         """See `TimePath.run`."""

@@ -1,13 +1,15 @@
 """The engine: trace one instant, derive its adjoint, emit one fused loop over time.
 
-`run` is what cells call. `explain` and `source` show what the engine made of a cell; `backend` and `carry` are
-contexts that say how loops run and how far blame travels.
+`run` is what cells call. `explain` and `source` show what the engine made of a cell; `backend`, `carry` and
+`memory` are contexts that say how loops run, how far blame travels, and what is kept for it.
 """
 
 from timecell.fuse.jacobian import Jacobian, jacobian
 from timecell.fuse.loop import backend, carry, carrying, explain, run, source, why_plain
+from timecell.fuse.memory import Memory, checked_memory, memory, stretch, stretches
+from timecell.fuse.recurrent import can_run_recurrent, run_recurrent
 from timecell.fuse.trace import Step
 
 __all__ = [
-    "Jacobian", "Step", "backend", "carry", "carrying", "explain", "jacobian", "run", "source", "why_plain",
+    "Jacobian", "Memory", "Step", "backend", "can_run_recurrent", "carry", "carrying", "checked_memory", "explain", "jacobian", "memory", "run", "run_recurrent", "source", "stretch", "stretches", "why_plain",
 ]  # fmt: skip

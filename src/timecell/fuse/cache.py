@@ -1,7 +1,7 @@
 """Emitted kernels as real files, named by the hash of their text, in the user's cache folder.
 
 A file is written once, atomically, and never changed; numba keeps the machine code beside it. The hash covers the
-source, the functions it imports, and the versions of numba, llvmlite and this emitter, so that nothing stale is loaded.
+source, the functions it imports, and the versions of numba and llvmlite, so that nothing stale is loaded.
 The folder is ``$TIMECELL_CACHE``, else ``$XDG_CACHE_HOME/timecell``, else ``~/.cache/timecell``.
 """
 
@@ -45,7 +45,7 @@ def _version() -> str:
 
     here = Path(__file__).parent
     h = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version_info[:2]}".encode())
-    for name in ("emit.py", "row.py", "nests.py", "lanes.py", "maths.py", "prefetch.py"):
+    for name in ("lanes.py", "maths.py", "prefetch.py"):
         h.update((here / name).read_bytes())
     return h.hexdigest()
 

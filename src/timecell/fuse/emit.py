@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from timecell.fuse.graphs import CONSTANT, ancestors, name_of, param_only
 from timecell.fuse.trace import Step, blame_of, is_truth, locate, operations, results
 
 BLOCK = 1024  # units in a block: a few rows of this width stay in first-level cache
@@ -45,9 +45,6 @@ TABLE: dict[str, str] = {
     "where": "({1} if {0} else {2})", "masked_fill": "({2} if {1} else {0})",
 }  # fmt: skip
 SAME = {"alias", "clone", "detach", "_to_copy", "lift_fresh_copy"}  # a copy, or a change of type
-CONSTANT = {  # name -> which argument is the value; None: the name says it
-    "full": 1, "full_like": 1, "scalar_tensor": 0, "zeros_like": None, "ones_like": None, "_efficientzerotensor": None,
-}  # fmt: skip
 ROUNDING = {"floor": "np.floor({0} / {1})", "trunc": "np.trunc({0} / {1})"}
 LITERALS = {0.0: "ZERO", 0.5: "HALF", 1.0: "ONE", 2.0: "TWO", -1.0: "-ONE"}
 REALS = {torch.float32: "np.float32", torch.float64: "np.float64"}
@@ -92,16 +89,24 @@ class Program:
 
 
 def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
-    """Source of the loop forward in time: reads inputs and states, writes y and the next states."""
-    multiply_by_reciprocals(graph, step.params)
-    outputs = ("y", *(f"next_{s}" for s in step.states))
-    body = _Body(step, graph, results(graph), dtype)
+    """Source of the loop forward in time: reads inputs and states; writes y, the next states and what the adjoint wants.
+
+    Args:
+        step: the instant.
+        graph: its trace; results after y and the next states are values to keep for the adjoint.
+        dtype: float32 or float64.
+    """
+    outs, n_s = results(graph), len(step.states)
+    kept = kept_names(len(outs) - 1 - n_s)
+    outputs = ("y", *(f"next_{s}" for s in step.states), *kept)
+    body = _Body(step, graph, outs, dtype)
     reads = [n for n in body.reads if n in step.inputs]  # every state is carried, whether the step reads it or not
     row = "unit0:unit1"
     call = [f"in_{n}[b, t, {row}]" for n in reads]
     call += [f"s_{s}[b, t & keep[{i}], {row}]" for i, s in enumerate(step.states)]
     call += [f"p{i}_b" for i in range(len(body.given))] + ["c", f"y[b, t, {row}]"]
     call += [f"s_{s}[b, (t + 1) & keep[{i}], {row}]" for i, s in enumerate(step.states)]
+    call += [f"{k}[b, t & keep[{n_s + i}], {row}]" for i, k in enumerate(kept)]
     hold = "".join(
         f"                s_{s}[b, (t + 1) & keep[{i}], {row}] = s_{s}[b, t & keep[{i}], {row}]\n"
         for i, s in enumerate(step.states)
@@ -112,9 +117,10 @@ def emit_forward(step: Step, graph: fx.Graph, dtype: torch.dtype) -> Program:
         outputs, width="y",
     )  # fmt: skip
     arrays = [f"in_{n}" for n in reads] + [f"s_{s}" for s in step.states] + [f"p{i}" for i in range(len(body.given))]
+    rest = ["A1", "A3", *map(_kept_kind, outs[1 + n_s :]), "L1", "L1"]
     loop = f"""
-@njit({_signature(len(reads) + len(step.states), len(body.given), ["A1", "A3", "L1", "L1"])}, **LOOP)
-def forward({", ".join(arrays)}, c, y, lengths, keep, row0, row1, first, last):
+@njit({_signature(["A3"] * (len(reads) + n_s), len(body.given), rest)}, **LOOP)
+def forward({", ".join([*arrays, "c", "y", *kept])}, lengths, keep, row0, row1, first, last):
     for b in range(row0, row1):
         for unit0 in range(first, last, {BLOCK}):
             unit1 = min(unit0 + {BLOCK}, last)
@@ -138,18 +144,17 @@ def emit_adjoint(
         learn: which parameters need a gradient; the others cost nothing.
         recorded: which states' trajectories carry blame of their own (they were recorded).
     """
-    multiply_by_reciprocals(graph, step.params)
-    outs = results(graph)
-    n_in, n_s = len(step.inputs), len(step.states)
-    wanted = list(outs[: n_in + n_s]) + [o for o, need in zip(outs[n_in + n_s :], learn) if need]
+    n_in = len(step.inputs)
+    wanted = wanted_results(step, graph, learn)
     params = [p for p, need in zip(step.params, learn) if need]
     body = _Body(step, graph, wanted, dtype)
-    reads = [n for n in body.reads if n in step.inputs or n in step.states]
+    kept = {n.name: n for n in graph.find_nodes(op="placeholder") if n.name.startswith(KEPT)}
+    reads = [n for n in body.reads if n in step.inputs or n in step.states] + list(kept)
     traces = [s for s, r in zip(step.states, recorded) if r]
     row = "unit0:unit1"
 
     def array(n: str) -> str:
-        return f"in_{n}" if n in step.inputs else f"s_{n}"
+        return n if n in kept else f"in_{n}" if n in step.inputs else f"s_{n}"
 
     loads = {n: array(n) for n in reads} | {blame_of(): "blame"} | {blame_of(s): f"g_{s}" for s in step.states}
     takes = [array(n) for n in reads] + ["blame"] + [f"r_{s}" for s in traces]
@@ -163,13 +168,14 @@ def emit_adjoint(
     silence = "".join(f"                b_{n}[b, t, {row}] = ZERO\n" for n in step.inputs) or "                pass\n"
     cut = "".join(f"                    g_{s}[b, {row}] = ZERO\n" for s in step.states) or "                    pass\n"
     arrays = [*takes, *(f"p{i}" for i in range(len(body.given)))]
-    rest = ["A1"] + ["A3"] * n_in + ["A2"] * (n_s + len(params)) + ["L1", "types.boolean", "types.boolean"]
+    kinds = [_kept_kind(kept[n]) if n in kept else "A3" for n in reads] + ["A3"] * (1 + len(traces))
+    rest = ["A1"] + ["A3"] * n_in + ["A2"] * (len(step.states) + len(params)) + ["L1", "types.boolean", "types.boolean"]
     hints = "".join(
         f"                    prefetch({a}[b, t - {AHEAD}, {row}])\n"
         for a in [*takes, *(f"b_{n}" for n in step.inputs)]
     )
     loop = f"""
-@njit({_signature(len(takes), len(body.given), rest)}, **LOOP)
+@njit({_signature(kinds, len(body.given), rest)}, **LOOP)
 def adjoint({", ".join([*arrays, "c", *gives])}, lengths, carry, far, row0, row1, first, last):
     for b in range(row0, row1):
         for unit0 in range(first, last, {BLOCK}):
@@ -188,9 +194,27 @@ def _param_rows(n: int) -> str:
     return "".join(f"            p{i}_b = p{i}[b if p{i}.shape[0] > 1 else 0, unit0:unit1]\n" for i in range(n))
 
 
-def _signature(time_arrays: int, params: int, rest: Sequence[str]) -> str:
-    kinds = ["A3"] * time_arrays + ["A2"] * params + list(rest) + ["types.intp"] * 4
+def _signature(time_arrays: Sequence[str], params: int, rest: Sequence[str]) -> str:
+    kinds = [*time_arrays, *["A2"] * params, *rest, *["types.intp"] * 4]
     return f"types.void({', '.join(kinds)})"
+
+
+def _kept_kind(node: fx.Node) -> str:
+    return "B3" if is_truth(node) else "A3"
+
+
+KEPT = "kept_"
+
+
+def kept_names(n: int) -> tuple[str, ...]:
+    """What the values kept for the adjoint are called."""
+    return tuple(f"{KEPT}{i}" for i in range(n))
+
+
+def wanted_results(step: Step, graph: fx.Graph, learn: Sequence[bool]) -> list[fx.Node]:
+    """The results of an adjoint's graph that are asked for: blame of inputs, states and the learnt parameters."""
+    outs, n = results(graph), len(step.inputs) + len(step.states)
+    return [*outs[:n], *(o for o, need in zip(outs[n:], learn) if need)]
 
 
 class Expressions:
@@ -312,7 +336,10 @@ class _Body(Expressions):
         add: Sequence[str] = (), traces: Sequence[str] = (),
     ) -> str:  # fmt: skip
         """Source of ``instant``: read a unit's values, compute, write."""
-        values = [self.operand(w, True) if w is not None else "ZERO" for w in self.wanted]
+        values = [
+            "ZERO" if w is None else self.operand(w, not (o.startswith(KEPT) and is_truth(w)))
+            for o, w in zip(outputs, self.wanted)
+        ]
         more = {blame_of(s): f" + r_{s}[n]" for s in traces}
         read = [f"{n}_ = {a}[n]{more.get(n, '')}" for n, a in loads.items()]
         read += [f"p_{i} = p{i}[n]" for i in range(len(self.given))]
@@ -341,16 +368,11 @@ ZERO, HALF, ONE, TWO = real(0), real(0.5), real(1), real(2)
 INLINE = {{"nogil": True, "error_model": "numpy", "forceinline": True{fast}}}
 LOOP = {{"nogil": True, "error_model": "numpy", "cache": True{fast}}}
 A1, A2, A3 = (types.Array(types.float{64 if wide else 32}, d, "C") for d in (1, 2, 3))
+B3 = types.Array(types.boolean, 3, "C")
 L1 = types.Array(types.int64, 1, "C")
 
 {text}'''
         return Program(source, arguments, self.hoisted, self.given, tuple(self.constants), outputs)
-
-
-def name_of(node: fx.Node) -> str:
-    """The operation's name without its overload."""
-    target: Any = node.target
-    return target.overloadpacket.__name__ if hasattr(target, "overloadpacket") else target.__name__
 
 
 def _refuse(step: Step, names: Sequence[str]) -> None:
@@ -361,45 +383,3 @@ def _refuse(step: Step, names: Sequence[str]) -> None:
         places = {n: locate(step, (n,)) for n in strange}
         name = next((n for n in strange if "(line" in places[n]), strange[0])
         raise NotPointwise(f"{name} in {places[name]}")
-
-
-def multiply_by_reciprocals(graph: fx.Graph, params: Sequence[str]) -> None:
-    """x / p becomes x * (1 / p) where p is made of parameters alone: the division leaves the loop."""
-    alone = param_only(graph, params)
-    for node in operations(graph):
-        if node.target is torch.ops.aten.div.Tensor and node.args[1] in alone and node not in alone:
-            with graph.inserting_before(node):
-                inverse = graph.call_function(torch.ops.aten.reciprocal.default, (node.args[1],))
-                product = graph.call_function(torch.ops.aten.mul.Tensor, (node.args[0], inverse))
-            inverse.meta["val"], product.meta["val"] = node.args[1].meta["val"], node.meta["val"]  # type: ignore[union-attr]
-            node.replace_all_uses_with(product)
-            graph.erase_node(node)
-
-
-def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
-    """These nodes and everything that they are computed from."""
-    found: set[fx.Node] = set()
-    stack = [n for n in nodes if isinstance(n, fx.Node)]
-    while stack:
-        node = stack.pop()
-        if node not in found:
-            found.add(node)
-            if (
-                node.op != "call_function" or name_of(node) not in CONSTANT
-            ):  # a constant needs only the shape of its inputs
-                stack += node.all_input_nodes
-    return found
-
-
-def param_only(graph: fx.Graph, params: Sequence[str]) -> set[fx.Node]:
-    """Nodes that depend on parameters and on nothing else (pure constants are written in place instead)."""
-    alone: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            if node.name in params:
-                alone.add(node)
-        elif node.op == "call_function":
-            sources = node.all_input_nodes
-            if sources and all(s in alone for s in sources):
-                alone.add(node)
-    return alone

@@ -22,7 +22,9 @@ from torch import Tensor
 from timecell.errors import InputError
 from timecell.fuse import cache
 from timecell.fuse.emit import NotPointwise
-from timecell.fuse.operator import Run
+from timecell.fuse.graphs import name_of
+from timecell.fuse.memory import stretch
+from timecell.fuse.operator import NOTHING, Run
 from timecell.fuse.plan import plan, plan_key
 from timecell.fuse.trace import Step, transforms_active
 
@@ -64,14 +66,19 @@ def carry(mode: Literal["full", "none"]) -> Iterator[None]:
         _carry.reset(token)
 
 
+def chosen_backend() -> str:
+    """How loops run here: "auto", "fused" or "plain"; see `backend`."""
+    return _backend.get()
+
+
 def carrying() -> str:
     """How far blame travels here: "full" or "none"; see `carry`."""
     return _carry.get()
 
 
 @torch.compiler.assume_constant_result
-def _settings() -> tuple[str, str]:
-    return _backend.get(), _carry.get()
+def _settings(steps: int) -> tuple[str, str, int]:
+    return _backend.get(), _carry.get(), stretch(steps)
 
 
 def run(
@@ -95,7 +102,7 @@ def run(
     Returns:
         (outputs [B, T, ...], last states [B, ...], {state: its course [B, T, ...]}).
     """
-    chosen, reach = _settings()
+    chosen, reach, every = _settings(inputs[0].shape[1])
     dtype = inputs[0].dtype
     if inputs[0].device.type != "cpu" and chosen == "auto":
         chosen = "plain"
@@ -103,7 +110,7 @@ def run(
     if chosen != "plain":
         reason = why_plain(step, dtype)
         if reason is None:
-            return _fused(step, inputs, states, params, lengths, record, reach)
+            return _fused(step, inputs, states, params, lengths, record, reach, every)
         if chosen == "fused":
             raise InputError("backend", found=reason, expected="a step that can be fused", remedy='use "auto"')
         _tell(step, reason)
@@ -130,7 +137,7 @@ def _tell(step: Step, reason: str) -> None:
 
 def _fused(
     step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None,
-    record: Sequence[str], reach: str,
+    record: Sequence[str], reach: str, every: int,
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
     key = plan_key(step, inputs[0].dtype)
     rows, steps, *shape = inputs[0].shape
@@ -145,16 +152,16 @@ def _fused(
     recorded = tuple(name in record for name in step.states)
     if transforms_active() or (torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *s, *p))):
         learn = tuple(transforms_active() or q.requires_grad for q in p)
-        saved = plan(key).saved(learn, recorded)
-        keep = tuple(name in saved or r for name, r in zip(step.states, recorded))
-        out: Sequence[Tensor] = Run.apply(key, learn, recorded, keep, reach == "full", lengths, *x, *s, *p)
+        kept = () if every else plan(key).pair(learn, recorded).kept.states
+        out: Sequence[Tensor] = Run.apply(key, learn, recorded, every, reach == "full", lengths, *x, *s, *p)
     else:
-        keep = recorded
-        out = torch.ops.timecell.loop(key, x, s, p, lengths, list(keep))
+        kept = ()
+        out = torch.ops.timecell.loop(key, x, s, p, lengths, [False] * len(p), list(recorded), NOTHING)
     m = len(step.states)
-    trajectories = dict(zip([name for name, k in zip(step.states, keep) if k], out[1 + m :]))
+    names = [name for name in step.states if name in kept or name in record]
+    trajectories = dict(zip(names, out[1 + m :]))
     ends = {name: state.shape[1:] for name, state in zip(step.states, states)}
-    courses = {name: _silence(trajectories[name][:, 1:], lengths).reshape(rows, steps, *ends[name]) for name in record}
+    courses = {name: silence(trajectories[name][:, 1:], lengths).reshape(rows, steps, *ends[name]) for name in record}
     finals = [f.reshape(state.shape) for f, state in zip(out[1 : 1 + m], states)]
     return out[0].reshape(rows, steps, *y_shape), finals, courses
 
@@ -170,6 +177,7 @@ def _plain(
         params = [q.expand(shape) for q in params]
     else:
         function = torch.vmap(step.function, in_dims=(0,) * (len(inputs) + len(states)) + (None,) * len(params))
+    inputs = [silence(x, lengths) for x in inputs]  # what stands in the padding must not come into any gradient
     outputs: list[Tensor] = []
     courses: dict[str, list[Tensor]] = {name: [] for name in record}
     state = list(states)
@@ -177,9 +185,9 @@ def _plain(
         before = [s.detach() for s in state] if cut else state
         y, *after = function(*instant, *before, *params)
         if lengths is not None:
-            alive = t < lengths
-            y = torch.where(_like(alive, y), y, torch.zeros_like(y))
-            after = [torch.where(_like(alive, new), new, old) for new, old in zip(after, state)]
+            running = t < lengths
+            y = torch.where(_like(running, y), y, torch.zeros_like(y))
+            after = [torch.where(_like(running, new), new, old) for new, old in zip(after, state)]
         state = after
         outputs.append(y)
         for name in record:
@@ -189,7 +197,7 @@ def _plain(
         ends = {name: s.shape[1:] for name, s in zip(step.states, states)}
         nothing = {name: inputs[0].new_zeros(rows, 0, *ends[name]) for name in record}
         return inputs[0].new_zeros(rows, 0, *y_shape), state, nothing
-    stacked = {name: _silence(torch.stack(c, 1), lengths) for name, c in courses.items()}
+    stacked = {name: silence(torch.stack(c, 1), lengths) for name, c in courses.items()}
     return torch.stack(outputs, 1), state, stacked
 
 
@@ -198,12 +206,22 @@ def _like(mask: Tensor, value: Tensor) -> Tensor:
     return mask.view(-1, *([1] * (value.ndim - 1)))
 
 
-def _silence(course: Tensor, lengths: Tensor | None) -> Tensor:
-    """Zero after each sample's end."""
+def alive(x: Tensor, lengths: Tensor) -> Tensor:
+    """[B, T], whether each instant of [B, T, ...] is before its sample's end."""
+    return torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+
+
+def silence(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Zero after each sample's end, whatever stands there (NaN too).
+
+    Example:
+        >>> silence(torch.ones(1, 3, 1), torch.tensor([2]))[0, :, 0].tolist()
+        [1.0, 1.0, 0.0]
+    """
     if lengths is None:
-        return course
-    alive = torch.arange(course.shape[1], device=course.device) < lengths[:, None]
-    return course * alive.view(*alive.shape, *([1] * (course.ndim - 2)))
+        return x
+    mask = alive(x, lengths)
+    return torch.where(mask.view(*mask.shape, *([1] * (x.ndim - 2))), x, torch.zeros_like(x))
 
 
 class Traceable(Protocol):
@@ -213,6 +231,10 @@ class Traceable(Protocol):
     def instant(self) -> Step:
         """The step."""
 
+    @property
+    def learnt(self) -> tuple[bool, ...]:
+        """For each parameter, whether it is trained."""
+
 
 def explain(cell: Step | Traceable, dtype: torch.dtype = torch.float32) -> str:
     """How a cell runs: its grain and why, its operations, what the adjoint keeps, where the source lies."""
@@ -221,10 +243,14 @@ def explain(cell: Step | Traceable, dtype: torch.dtype = torch.float32) -> str:
     if reason is not None:
         return f"{step.name}: plain grain (a Python loop over time), because {reason}"
     this = plan(plan_key(step, dtype))
-    learn, recorded = (True,) * len(step.params), (False,) * len(step.states)
-    forward, adjoint = this.forward_program, this.adjoint_program(learn, recorded)
-    saved = this.saved(learn, recorded)
-    kept = [f"{n} [B, T, ...]" for n in (*step.inputs, *step.states) if n in saved]
+    learn = (True,) * len(step.params) if isinstance(cell, Step) else cell.learnt
+    pair = this.pair(learn, (False,) * len(step.states))
+    forward, adjoint = pair.forward, pair.adjoint
+    kept = [f"{n} [B, T, ...]" for n in (*pair.kept.inputs, *pair.kept.states)]
+    kept += [
+        f"{name_of(n)} [B, T, ...]{' in bytes' if t == torch.bool else ''}"
+        for n, t in zip(pair.kept.values, pair.types)
+    ]
     lines = [
         f"{step.name}: {'unit' if step.shapes is None else 'row'} grain, fused on the CPU in {str(dtype)[6:]}",
         f"  an instant   ({', '.join(step.inputs)}; {', '.join(step.states)}; {', '.join(step.params)})"
@@ -245,8 +271,8 @@ def source(cell: Step | Traceable, dtype: torch.dtype = torch.float32) -> str:
     if reason is not None:
         raise InputError("cell", found=reason, expected="a step that can be fused", remedy="see explain(cell)")
     this = plan(plan_key(step, dtype))
-    adjoint = this.adjoint_program((True,) * len(step.params), (False,) * len(step.states))
-    return this.forward_program.source + "\n\n" + adjoint.source
+    pair = this.pair((True,) * len(step.params), (False,) * len(step.states))
+    return pair.forward.source + "\n\n" + pair.adjoint.source
 
 
 def _operations(text: str) -> int:

@@ -20,19 +20,8 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import fx
 
-from timecell.fuse.emit import (
-    CONSTANT,
-    REALS,
-    SAME,
-    TABLE,
-    Expressions,
-    NotPointwise,
-    Program,
-    ancestors,
-    multiply_by_reciprocals,
-    name_of,
-    param_only,
-)
+from timecell.fuse.emit import REALS, SAME, TABLE, Expressions, NotPointwise, Program
+from timecell.fuse.graphs import CONSTANT, ancestors, multiply_by_reciprocals, name_of, param_only, share
 from timecell.fuse.trace import Step, is_truth, locate, operations
 
 UNROLL = 8  # terms of a sum on one line: a running sum in a register waits for itself, eight terms do not
@@ -440,7 +429,7 @@ def _only_ones(node: fx.Node) -> bool:
 def tidy(step: Step, graph: fx.Graph) -> None:
     """What changes nodes comes first, so that whoever holds a node afterwards holds it for good."""
     multiply_by_reciprocals(graph, step.params)
-    _share(graph)
+    share(graph)
     _copy_placeholders(graph)
 
 
@@ -456,26 +445,6 @@ def _copy_placeholders(graph: fx.Graph) -> None:
             node = copy
         copies.append(node)
     output.args = (tuple(copies),)
-
-
-def _share(graph: fx.Graph) -> None:
-    """One node for equal computations."""
-    seen: dict[Any, fx.Node] = {}
-    for node in operations(graph):
-        key = (node.target, _hashable(node.args), _hashable(node.kwargs))
-        if key in seen:
-            node.replace_all_uses_with(seen[key])
-            graph.erase_node(node)
-        else:
-            seen[key] = node
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return ("list", *map(_hashable, value))
-    if isinstance(value, dict):
-        return ("dict", *((k, _hashable(v)) for k, v in value.items()))
-    return (type(value).__name__, value)
 
 
 def _refuse(step: Step, nodes: Sequence[fx.Node]) -> None:

@@ -18,42 +18,77 @@ import torch
 from torch import Tensor
 
 from timecell.errors import InputError
+from timecell.fuse import memory
 from timecell.fuse.plan import Flags, plan
 
 # --- the raw operators -------------------------------------------------------------------------------------------
 
 _library = torch.library.Library("timecell", "DEF")
-_library.define("loop(str key, Tensor[] x, Tensor[] s, Tensor[] p, Tensor? lengths, bool[] keep) -> Tensor[]")
 _library.define(
-    "loop_adjoint(str key, Tensor[] x, Tensor[] s, Tensor[] p, Tensor? lengths, Tensor g_y, Tensor[] g_s, Tensor[] traces,"
-    " bool[] learn, bool[] recorded, bool carry) -> Tensor[]"
+    "loop(str key, Tensor[] x, Tensor[] s, Tensor[] p, Tensor? lengths, bool[] learn, bool[] recorded, int kept)"
+    " -> Tensor[]"
 )
+_library.define(
+    "loop_adjoint(str key, Tensor[] x, Tensor[] s, Tensor[] p, Tensor[] values, Tensor? lengths, Tensor g_y, Tensor[] g_s,"
+    " Tensor[] traces, bool[] learn, bool[] recorded, bool carry, int kept) -> Tensor[]"
+)
+NOTHING, EVERYTHING = -1, 0  # what a loop keeps for its adjoint; k > 0 means the states every k steps
+
+
+def _keep(key: str, learn: Flags, recorded: Flags, kept: int) -> Flags:
+    """The states whose trajectories a loop returns: those recorded, and those that the adjoint wants."""
+    if kept != EVERYTHING:
+        return recorded
+    wanted = plan(key).pair(learn, recorded).kept.states
+    return tuple(r or name in wanted for name, r in zip(plan(key).step.states, recorded))
 
 
 def _loop(
-    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, keep: list[bool]
-) -> list[Tensor]:
-    return plan(key).forward(x, s, p, lengths, keep)
+    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, learn: list[bool],
+    recorded: list[bool], kept: int,
+) -> list[Tensor]:  # fmt: skip
+    keep = _keep(key, tuple(learn), tuple(recorded), kept)
+    if kept > 0:
+        (y, finals, courses, _), values = memory.forward(plan(key), x, s, p, lengths, keep, kept)
+    else:
+        pair = plan(key).pair(tuple(learn), tuple(recorded)) if kept == EVERYTHING else None
+        y, finals, courses, values = plan(key).forward(x, s, p, lengths, keep, pair)
+    return [y, *finals, *courses, *values]
 
 
 def _loop_fake(
-    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, keep: list[bool]
-) -> list[Tensor]:
+    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, learn: list[bool],
+    recorded: list[bool], kept: int,
+) -> list[Tensor]:  # fmt: skip
     rows, steps, units = x[0].shape
-    trajectories = [t.new_empty(rows, steps + 1, t.shape[1]) for t, k in zip(s, keep) if k]
-    return [x[0].new_empty(rows, steps, plan(key).width(units)), *(torch.empty_like(t) for t in s), *trajectories]
+    keep = _keep(key, tuple(learn), tuple(recorded), kept)
+    courses = [t.new_empty(rows, steps + 1, t.shape[1]) for t, k in zip(s, keep) if k]
+    values: list[Tensor] = []
+    if kept > 0:
+        values = [t.new_empty(rows, len(memory.stretches(steps, kept)), t.shape[1]) for t in s]
+    elif kept == EVERYTHING:
+        types = plan(key).pair(tuple(learn), tuple(recorded)).types
+        values = [x[0].new_empty(rows, steps, units, dtype=t) for t in types]
+    y = x[0].new_empty(rows, steps, plan(key).width(units))
+    return [y, *(torch.empty_like(t) for t in s), *courses, *values]
 
 
 def _loop_adjoint(
-    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, g_y: Tensor, g_s: list[Tensor],
-    traces: list[Tensor], learn: list[bool], recorded: list[bool], carry: bool,
+    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], values: list[Tensor], lengths: Tensor | None, g_y: Tensor,
+    g_s: list[Tensor], traces: list[Tensor], learn: list[bool], recorded: list[bool], carry: bool, kept: int,
 ) -> list[Tensor]:  # fmt: skip
-    return plan(key).adjoint(x, s, p, lengths, g_y, g_s, traces, tuple(learn), tuple(recorded), carry)
+    this, flags = plan(key), tuple(learn)
+    pair = this.pair(flags, tuple(recorded))
+    if kept > 0:
+        blame = memory.adjoint(this, pair, x, values, p, lengths, g_y, g_s, traces, flags, carry, kept)
+    else:
+        blame = this.adjoint(pair, x, s, values, p, lengths, g_y, g_s, traces, flags, carry)
+    return [*blame.x, *blame.s, *blame.p]
 
 
 def _loop_adjoint_fake(
-    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, g_y: Tensor, g_s: list[Tensor],
-    traces: list[Tensor], learn: list[bool], recorded: list[bool], carry: bool,
+    key: str, x: list[Tensor], s: list[Tensor], p: list[Tensor], values: list[Tensor], lengths: Tensor | None, g_y: Tensor,
+    g_s: list[Tensor], traces: list[Tensor], learn: list[bool], recorded: list[bool], carry: bool, kept: int,
 ) -> list[Tensor]:  # fmt: skip
     rows, steps, units = g_y.shape
     step = plan(key).step
@@ -79,48 +114,50 @@ SECOND = InputError(
 
 
 class Run(torch.autograd.Function):
-    """(y, last states, recorded or needed trajectories) of a loop, with its gradient."""
+    """(y, last states, trajectories, kept values) of a loop, with its gradient."""
 
     @staticmethod
     def forward(
-        key: str, learn: Flags, recorded: Flags, keep: Flags, carry: bool, lengths: Tensor | None, *tensors: Tensor
+        key: str, learn: Flags, recorded: Flags, kept: int, carry: bool, lengths: Tensor | None, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         """The raw operator."""
-        n, m = len(plan(key).step.inputs), len(plan(key).step.states)
-        x, s, p = list(tensors[:n]), list(tensors[n : n + m]), list(tensors[n + m :])
-        return tuple(torch.ops.timecell.loop(key, x, s, p, lengths, list(keep)))
+        step = plan(key).step
+        x, s, p = _cut(tensors, len(step.inputs), len(step.states))
+        return tuple(torch.ops.timecell.loop(key, x, s, p, lengths, list(learn), list(recorded), kept))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the adjoint reads."""
-        key, learn, recorded, keep, carry, lengths, *tensors = inputs
-        step, saved = plan(key).step, plan(key).saved(learn, recorded)
-        n, m = len(step.inputs), len(step.states)
-        kept = [s for s, k in zip(step.states, keep) if k]
-        trajectories = dict(zip(kept, output[1 + m :]))
+        key, learn, recorded, kept, carry, lengths, *tensors = inputs
+        step, wanted = plan(key).step, plan(key).pair(learn, recorded).kept
+        keep = _keep(key, learn, recorded, kept)
+        x, s, p = _cut(tensors, len(step.inputs), len(step.states))
+        _, courses, values = _cut(output, 1 + len(s), sum(keep))
+        trajectories = dict(zip([s for s, k in zip(step.states, keep) if k], courses))
         recorded_names = [s for s, r in zip(step.states, recorded) if r]
-        ctx.mark_non_differentiable(*(t for s, t in trajectories.items() if s not in recorded_names))
+        hidden = [t for s, t in trajectories.items() if s not in recorded_names] + values
+        ctx.mark_non_differentiable(*hidden)
         ctx.set_materialize_grads(False)
-        ctx.config = (key, learn, recorded, keep, carry)
-        ctx.shapes = [t.shape for t in output[: 1 + m]]
-        x = [t for name, t in zip(step.inputs, tensors) if name in saved]
-        s = [trajectories[name] for name in step.states if name in saved]
-        ctx.save_for_backward(lengths, *x, *s, *tensors[n + m :])
-        ctx.counts = (len(x), len(s))
+        ctx.config = (key, learn, recorded, kept, carry)
+        ctx.shapes = [t.shape for t in output[: 1 + len(s)]]
+        if kept == EVERYTHING:
+            x = [t for name, t in zip(step.inputs, x) if name in wanted.inputs]
+        s = [trajectories[name] for name in step.states if name in wanted.states and kept == EVERYTHING]
+        ctx.save_for_backward(lengths, *x, *s, *p, *values)
+        ctx.counts = (len(x), len(s), len(p), len(values))
         ctx.like = tensors[0].detach().new_empty(0)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         """The adjoint loop, through `Back`; parameters shared by all rows get the sum over rows."""
-        key, learn, recorded, keep, carry = ctx.config
+        key, learn, recorded, kept, carry = ctx.config
         step = plan(key).step
-        m, (n_x, n_s) = len(step.states), ctx.counts
+        n, m = len(step.inputs), len(step.states)
         lengths, *saved = ctx.saved_tensors
-        x, s, p = saved[:n_x], saved[n_x : n_x + n_s], saved[n_x + n_s :]
         given = [g if g is not None else ctx.like.new_zeros(shape) for g, shape in zip(grads, ctx.shapes)]
         steps, g_y, g_s = ctx.shapes[0][1], given[0], given[1:]
-        kept = [name for name, k in zip(step.states, keep) if k]
-        blame_of = dict(zip(kept, grads[1 + m :]))
+        names = [name for name, k in zip(step.states, _keep(key, learn, recorded, kept)) if k]
+        blame_of = dict(zip(names, grads[1 + m :]))
         traces = []
         for name, r in zip(step.states, recorded):
             if r:  # row t + 1 of a trajectory is the state after step t; row 0, the given state, was never handed out
@@ -129,9 +166,8 @@ class Run(torch.autograd.Function):
                 traces.append(g[:, 1:] if g is not None else ctx.like.new_zeros(rows, steps, units))
         # torch.compile refuses second derivatives by itself, and cannot look into a function inside a backward
         adjoint = Back.forward if torch.compiler.is_compiling() else Back.apply
-        blame = adjoint(key, learn, recorded, carry, lengths, n_x, n_s, len(p), m, *x, *s, *p, g_y, *g_s, *traces)
-        n = len(step.inputs)
-        learnt = iter(blame[n + m :])
+        blame = adjoint(key, learn, recorded, kept, carry, lengths, (*ctx.counts, m), *saved, g_y, *g_s, *traces)
+        learnt, p = iter(blame[n + m :]), _cut(saved, *ctx.counts)[2]
         g_p = [None if not need else _sum_rows(next(learnt), q) for need, q in zip(learn, p)]
         return (None,) * 6 + (*blame[: n + m], *g_p)
 
@@ -149,14 +185,15 @@ class Back(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        key: str, learn: Flags, recorded: Flags, carry: bool, lengths: Tensor | None, n_x: int, n_s: int, n_p: int, m: int,
+        key: str, learn: Flags, recorded: Flags, kept: int, carry: bool, lengths: Tensor | None, counts: tuple[int, ...],
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """The raw operator."""
-        x, s, p, g_y, g_s, traces = _cut(tensors, n_x, n_s, n_p, 1, m)
+        """The raw operator; counts are those of the lists x, s, p, values and g_s."""
+        n_x, n_s, n_p, n_v, m = counts
+        x, s, p, values, g_y, g_s, traces = _cut(tensors, n_x, n_s, n_p, n_v, 1, m)
         return tuple(
             torch.ops.timecell.loop_adjoint(
-                key, x, s, p, lengths, g_y[0], g_s, traces, list(learn), list(recorded), carry
+                key, x, s, p, values, lengths, g_y[0], g_s, traces, list(learn), list(recorded), carry, kept
             )
         )
 
@@ -172,9 +209,9 @@ class Back(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
         """A mapped axis becomes rows."""
-        settings, lengths, counts, tensors = args[:4], args[4], args[5:9], args[9:]
-        lengths, folded = _fold(info.batch_size, lengths, in_dims[4], tensors, in_dims[9:])
-        out = Back.apply(*settings, lengths, *counts, *folded)
+        settings, lengths, counts, tensors = args[:5], args[5], args[6], args[7:]
+        lengths, folded = _fold(info.batch_size, lengths, in_dims[5], tensors, in_dims[7:])
+        out = Back.apply(*settings, lengths, counts, *folded)
         return _unfold(info.batch_size, out)
 
 

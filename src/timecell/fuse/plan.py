@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor, fx
 
 from timecell.fuse import allocator, cache, emit, pool, row
 from timecell.fuse.emit import Program
+from timecell.fuse.graphs import copied, multiply_by_reciprocals
+from timecell.fuse.partition import Kept, cheapest, joined, without
 from timecell.fuse.row import LANES
 from timecell.fuse.trace import Step, results, trace, trace_adjoint
 
@@ -26,38 +29,82 @@ Flags = tuple[bool, ...]
 FAR = 16 << 20  # bytes the adjoint walks over beyond which they no longer lie in the caches
 
 
+class Outcome(NamedTuple):
+    """What a loop returns: y [B, T, N], last states [B, N], trajectories of states [B, T + 1, N], values [B, T, N]."""
+
+    y: Tensor
+    finals: list[Tensor]
+    courses: list[Tensor]
+    values: list[Tensor]
+
+
+class Blame(NamedTuple):
+    """What an adjoint returns: blame of the inputs [B, T, N], the first states [B, N], the learnt parameters [B, N]."""
+
+    x: list[Tensor]
+    s: list[Tensor]
+    p: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A loop and its adjoint, made for each other: what one keeps, the other reads.
+
+    Attributes:
+        forward: the program of the loop.
+        adjoint: the program of its adjoint.
+        kept: what the adjoint reads of the instants.
+        types: of the kept values.
+    """
+
+    forward: Program
+    adjoint: Program
+    kept: Kept
+    types: tuple[torch.dtype, ...] = ()
+
+
 class Plan:
     """A step of independent units, ready to run at one precision: its graphs, its programs, its compiled kernels."""
-
-    emitter: Any = emit
 
     def __init__(self, step: Step, dtype: torch.dtype, key: str) -> None:
         allocator.keep_freed_pages()
         self.step, self.dtype, self.key = step, dtype, key
-        graph = trace(step, dtype)
-        self.output_shape = tuple(results(graph)[0].meta["val"].shape)
-        self.forward_program: Program = self.emitter.emit_forward(step, graph, dtype)
-        self._adjoint_programs: dict[tuple[Flags, Flags], Program] = {}
+        self.graph = trace(step, dtype)
+        self.output_shape = tuple(results(self.graph)[0].meta["val"].shape)
+        self._pairs: dict[tuple[Flags, Flags], Pair] = {}
         self._constants: dict[int, np.ndarray] = {}
+        self.inference: Program = self.emit_inference()
 
     @cached_property
     def adjoint_graph(self) -> fx.Graph:
         """The traced vector-Jacobian product."""
         return trace_adjoint(self.step, self.dtype)
 
-    def adjoint_program(self, learn: Flags, recorded: Flags) -> Program:
-        """The adjoint for these learnt parameters and these recorded states."""
-        key = (learn, recorded)
-        if key not in self._adjoint_programs:
-            graph = fx.Graph()
-            graph.output(graph.graph_copy(self.adjoint_graph, {}))
-            program = self.emitter.emit_adjoint(self.step, graph, self.dtype, learn, recorded)
-            self._adjoint_programs[key] = program
-        return self._adjoint_programs[key]
+    def emit_inference(self) -> Program:
+        """The loop where no gradient is wanted."""
+        graph = copied(self.graph)
+        multiply_by_reciprocals(graph, self.step.params)
+        return emit.emit_forward(self.step, graph, self.dtype)
 
-    def saved(self, learn: Flags, recorded: Flags) -> set[str]:
-        """Which inputs and state trajectories the adjoint reads."""
-        return set(self.adjoint_program(learn, recorded).arguments)
+    def pair(self, learn: Flags, recorded: Flags) -> Pair:
+        """Loop and adjoint for these learnt parameters and these recorded states."""
+        if (learn, recorded) not in self._pairs:
+            self._pairs[learn, recorded] = self.emit_pair(learn, recorded)
+        return self._pairs[learn, recorded]
+
+    def emit_pair(self, learn: Flags, recorded: Flags) -> Pair:
+        """See `pair`."""
+        step, graph = self.step, copied(self.adjoint_graph)
+        multiply_by_reciprocals(graph, step.params)
+        traces = [s for s, r in zip(step.states, recorded) if r]
+        kept = cheapest(step, graph, emit.wanted_results(step, graph, learn), traces)
+        forward = copied(self.graph)
+        multiply_by_reciprocals(forward, step.params)
+        return Pair(
+            emit.emit_forward(step, joined(step, forward, graph, kept), self.dtype),
+            emit.emit_adjoint(step, without(graph, kept), self.dtype, learn, recorded),
+            kept, tuple(n.meta["val"].dtype for n in kept.values),
+        )  # fmt: skip
 
     def constants(self, program: Program) -> np.ndarray:
         """The program's constants as the array ``c``."""
@@ -75,10 +122,18 @@ class Plan:
         return units
 
     def forward(
-        self, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, keep: list[bool]
-    ) -> list[Tensor]:
-        """y [B, T, N], the last states [B, N], the trajectories [B, T + 1, N] of the states to keep."""
-        step, program = self.step, self.forward_program
+        self, x: Sequence[Tensor], s: Sequence[Tensor], p: Sequence[Tensor], lengths: Tensor | None, keep: Flags,
+        pair: Pair | None = None,
+    ) -> Outcome:  # fmt: skip
+        """All of time.
+
+        Args:
+            x, s, p: inputs, states and parameters.
+            lengths: of the samples.
+            keep: states whose trajectories are wanted.
+            pair: where the adjoint will be asked for; its forward program then keeps what that needs.
+        """
+        step, program = self.step, pair.forward if pair else self.inference
         kernel = cache.load(program.source).forward
         rows, steps, units = x[0].shape
         y = torch.empty_like(x[0], memory_format=torch.contiguous_format)
@@ -87,48 +142,66 @@ class Plan:
             buffer = initial.new_empty(rows, steps + 1 if all_steps else 2, units)
             buffer[:, 0] = initial
             states.append(buffer)
+        values = [y.new_empty(rows, steps, units, dtype=t) for t in (pair.types if pair else ())]
         inputs = dict(zip(step.inputs, x))
         arguments = [_array(inputs[n]) for n in program.arguments if n in inputs]
         arguments += [b.detach().numpy() for b in states] + [_array(g) for g in self.given(program, p)]
-        arguments += [self.constants(program), y.detach().numpy(), _lengths(lengths, rows, steps)]
-        arguments += [np.array([-1 if k else 1 for k in keep], dtype=np.int64)]
+        arguments += [self.constants(program), y.detach().numpy(), *(v.numpy() for v in values)]
+        arguments += [_lengths(lengths, rows, steps)]
+        arguments += [np.array([-1 if k else 1 for k in keep] + [-1] * len(values), dtype=np.int64)]
         pool.run(kernel, arguments, rows, steps, units)
         finals = [b[:, steps if k else steps & 1].clone() for b, k in zip(states, keep)]
-        return [y, *finals, *(b for b, k in zip(states, keep) if k)]
+        return Outcome(y, finals, [b for b, k in zip(states, keep) if k], values)
 
     def adjoint(
-        self, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, g_y: Tensor, g_s: list[Tensor],
-        traces: list[Tensor], learn: Flags, recorded: Flags, carry: bool,
-    ) -> list[Tensor]:  # fmt: skip
-        """Blame of inputs, first states and learnt parameters; x and s hold what `saved` names, in order."""
-        step, program = self.step, self.adjoint_program(learn, recorded)
+        self, pair: Pair, x: Sequence[Tensor], s: Sequence[Tensor], values: Sequence[Tensor], p: Sequence[Tensor],
+        lengths: Tensor | None, g_y: Tensor, g_s: Sequence[Tensor], traces: Sequence[Tensor], learn: Flags, carry: bool,
+    ) -> Blame:  # fmt: skip
+        """All of time, backwards.
+
+        Args:
+            pair: the loop that ran, and its adjoint.
+            x, s, values: what `pair.kept` names: inputs, trajectories of states, values.
+            p: parameters.
+            lengths: of the samples.
+            g_y, g_s, traces: blame of y, of the last states, of the trajectories of the recorded states.
+            learn: which parameters have blame.
+            carry: whether blame crosses time.
+        """
+        step, program = self.step, pair.adjoint
         kernel = cache.load(program.source).adjoint
         rows, steps, units = g_y.shape
-        saved = dict(zip(program.arguments, [*x, *s]))
-        arguments: list[Any] = [*(_array(saved[n]) for n in program.arguments), _array(g_y)]
-        arguments += [_array(t) for t in traces] + [_array(g) for g in self.given(program, p)]
+        arguments: list[Any] = [_array(t) for t in (*x, *s, *values, g_y, *traces, *self.given(program, p))]
         arguments += [self.constants(program)]
         blame_x = [torch.empty_like(g_y, memory_format=torch.contiguous_format) for _ in step.inputs]
         blame_s = [g.clone(memory_format=torch.contiguous_format) for g in g_s]
         blame_p = [g_y.new_zeros(rows, units) for need in learn if need]
-        out = [*blame_x, *blame_s, *blame_p]
-        far = g_y.nbytes * (len(saved) + 2) > FAR
-        arguments += [b.detach().numpy() for b in out] + [_lengths(lengths, rows, steps), carry, far]
+        far = g_y.nbytes * (len(x) + len(s) + len(values) + 2) > FAR
+        arguments += [b.detach().numpy() for b in (*blame_x, *blame_s, *blame_p)]
+        arguments += [_lengths(lengths, rows, steps), carry, far]
         pool.run(kernel, arguments, rows, steps, units)
-        return out
+        return Blame(blame_x, blame_s, blame_p)
 
 
 class RowPlan(Plan):
     """A step whose units mix inside a sample. Its kernels walk groups of `LANES` samples; arrays are [group, ..., lane]."""
 
-    emitter = row
-
     def __init__(self, step: Step, dtype: torch.dtype, key: str) -> None:
         super().__init__(step, dtype, key)
-        everything = (True,) * len(step.params), (False,) * len(step.states)
-        self.adjoint_program(
-            *everything
-        )  # what the row grain lacks may show in the adjoint only: better now than later
+        # what the row grain lacks may show in the adjoint only: better now than later
+        self.pair((True,) * len(step.params), (False,) * len(step.states))
+
+    def emit_inference(self) -> Program:
+        """See `Plan.emit_inference`."""
+        return row.emit_forward(self.step, copied(self.graph), self.dtype)
+
+    def emit_pair(self, learn: Flags, recorded: Flags) -> Pair:
+        """See `Plan.pair`. The adjoint reads inputs and states, and computes again what else it needs."""
+        step = self.step
+        adjoint = row.emit_adjoint(step, copied(self.adjoint_graph), self.dtype, learn, recorded)
+        reads = adjoint.arguments
+        kept = Kept(tuple(n for n in step.inputs if n in reads), tuple(n for n in step.states if n in reads))
+        return Pair(self.inference, adjoint, kept)
 
     def width(self, units: int) -> int:
         """Values of y in one sample."""
@@ -140,15 +213,17 @@ class RowPlan(Plan):
         return super().given(program, [q.reshape(shape) for q, shape in zip(p, shapes)])
 
     def forward(
-        self, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, keep: list[bool]
-    ) -> list[Tensor]:
+        self, x: Sequence[Tensor], s: Sequence[Tensor], p: Sequence[Tensor], lengths: Tensor | None, keep: Flags,
+        pair: Pair | None = None,
+    ) -> Outcome:  # fmt: skip
         """See `Plan.forward`."""
         if any(q.shape[0] > 1 for q in p):  # parameters of their own for each sample (under vmap)
-            return _stacked(
+            each = [
                 self.forward(_row(x, b), _row(s, b), _row(p, b), _row([lengths], b)[0], keep)
                 for b in range(x[0].shape[0])
-            )
-        program, step = self.forward_program, self.step
+            ]
+            return Outcome(torch.cat([o.y for o in each]), *(_stacked(o[i] for o in each) for i in (1, 2, 3)))
+        program, step = self.inference, self.step
         kernel = cache.load(program.source).forward
         rows, steps = x[0].shape[:2]
         groups = -(-rows // LANES)
@@ -164,22 +239,23 @@ class RowPlan(Plan):
         arguments += [_group_lengths(lengths, rows, steps), np.array(keep, dtype=np.int64), steps]
         pool.run_groups(kernel, arguments, groups, y.numel() * steps)
         finals = [_unpack(t, rows)[:, 0] for t in states]
-        return [_unpack(y, rows), *finals, *(_unpack(c, rows) for c, k in zip(courses, keep) if k)]
+        return Outcome(_unpack(y, rows), finals, [_unpack(c, rows) for c, k in zip(courses, keep) if k], [])
 
     def adjoint(
-        self, x: list[Tensor], s: list[Tensor], p: list[Tensor], lengths: Tensor | None, g_y: Tensor, g_s: list[Tensor],
-        traces: list[Tensor], learn: Flags, recorded: Flags, carry: bool,
-    ) -> list[Tensor]:  # fmt: skip
+        self, pair: Pair, x: Sequence[Tensor], s: Sequence[Tensor], values: Sequence[Tensor], p: Sequence[Tensor],
+        lengths: Tensor | None, g_y: Tensor, g_s: Sequence[Tensor], traces: Sequence[Tensor], learn: Flags, carry: bool,
+    ) -> Blame:  # fmt: skip
         """See `Plan.adjoint`."""
         if any(q.shape[0] > 1 for q in p):
-            return _stacked(
+            each = [
                 self.adjoint(
-                    _row(x, b), _row(s, b), _row(p, b), _row([lengths], b)[0], g_y[b : b + 1], _row(g_s, b),
-                    _row(traces, b), learn, recorded, carry,
+                    pair, _row(x, b), _row(s, b), (), _row(p, b), _row([lengths], b)[0], g_y[b : b + 1], _row(g_s, b),
+                    _row(traces, b), learn, carry,
                 )
                 for b in range(g_y.shape[0])
-            )  # fmt: skip
-        program, step = self.adjoint_program(learn, recorded), self.step
+            ]  # fmt: skip
+            return Blame(*(_stacked(column) for column in zip(*each)))
+        program, step = pair.adjoint, self.step
         kernel = cache.load(program.source).adjoint
         rows, steps, _ = g_y.shape
         groups = -(-rows // LANES)
@@ -203,7 +279,7 @@ class RowPlan(Plan):
         pool.run_groups(kernel, arguments, groups, g_y.numel() * steps)
         whole = [_unpack(b, rows) for b in (*blame_x, *blame_s)]
         learnt = [_weight(name, blame_p, rows) for name, need in zip(step.params, learn) if need]
-        return [*whole[:n], *(b[:, 0] for b in whole[n:]), *learnt]
+        return Blame(whole[:n], [b[:, 0] for b in whole[n:]], learnt)
 
 
 def _weight(name: str, blame: Mapping[str, Tensor], rows: int) -> Tensor:
