@@ -382,3 +382,29 @@ def test_states_and_parameters_may_have_any_name():
             results.append([y, *state, *grads])
     for plain, fused in zip(*results):
         torch.testing.assert_close(plain, fused)
+
+
+class Truths(tc.Neuron):
+    """Numbers where truth is asked for, and operations whose adjoint makes constants of a shape."""
+
+    v: tc.State
+
+    @staticmethod
+    def dynamics(x, s, p):
+        v = 0.5 * s.v + x
+        both = torch.logical_and(x.round(), s.v)
+        y = torch.where(both, v, torch.sgn(v) * v) + torch.logical_not(x.round()) * x + x.bool().to(x.dtype)
+        return y + torch.div(v, 0.3, rounding_mode="floor"), s._replace(v=v)
+
+
+def test_numbers_as_truths():
+    x, blame = torch.randn(2, 6, 3), torch.randn(2, 6, 3)
+    seen = []
+    for backend in ("plain", "fused"):
+        given = x.clone().requires_grad_()
+        with fuse.backend(backend):
+            y, _ = Truths(3)(given)
+        y.backward(blame)
+        seen.append((y, given.grad))
+    for a, b in zip(*seen):
+        torch.testing.assert_close(a, b)

@@ -44,8 +44,7 @@ TABLE: dict[str, str] = {
     "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_not": "not {0}", "isnan": "{0} != {0}",
     "where": "({1} if {0} else {2})", "masked_fill": "({2} if {1} else {0})",
 }  # fmt: skip
-SAME = {"alias", "clone", "detach", "_to_copy", "lift_fresh_copy"}  # a copy, or a change of type
-ROUNDING = {"floor": "np.floor({0} / {1})", "trunc": "np.trunc({0} / {1})"}
+SAME = {"alias", "clone", "detach", "_to_copy", "lift_fresh_copy", "expand"}  # a copy, or a change of type
 LITERALS = {0.0: "ZERO", 0.5: "HALF", 1.0: "ONE", 2.0: "TWO", -1.0: "-ONE"}
 REALS = {torch.float32: "np.float32", torch.float64: "np.float64"}
 
@@ -248,7 +247,8 @@ class Expressions:
         if op == "clamp":
             return self._clamp(node)
         if op == "div" and "rounding_mode" in node.kwargs:
-            return ROUNDING[str(node.kwargs["rounding_mode"])].format(*(self.operand(a, True) for a in node.args))
+            quotient = self.table["div"].format(*(self.operand(a, True) for a in node.args))
+            return self.table[str(node.kwargs["rounding_mode"])].format(f"({quotient})")
         truth = op.startswith(("logical", "bitwise"))
         mixed = op in ("where", "masked_fill")
         operands = [
@@ -262,8 +262,9 @@ class Expressions:
     def operand(self, a: object, real: bool) -> str:
         """An argument of an operation: a node, or a Python number."""
         if isinstance(a, fx.Node):
-            flag = real and is_truth(a)
-            return self.choose(self.read(a), "ONE", "ZERO") if flag else self.read(a)
+            if real and is_truth(a):
+                return self.choose(self.read(a), "ONE", "ZERO")
+            return self.read(a) if real or is_truth(a) else f"({self.read(a)} != ZERO)"
         if isinstance(a, bool):
             return LITERALS[float(a)] if real else str(a)
         if isinstance(a, (int, float)):

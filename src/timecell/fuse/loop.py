@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
 import torch
@@ -31,7 +32,7 @@ from timecell.fuse.trace import Step, transforms_active
 _backend: ContextVar[str] = ContextVar("backend", default="auto")
 _carry: ContextVar[str] = ContextVar("carry", default="full")
 _told: set[Any] = set()
-_refused: dict[tuple[Any, torch.dtype], str] = {}
+_refused: dict[tuple[Any, torch.dtype, str], str] = {}
 
 
 @contextmanager
@@ -103,12 +104,8 @@ def run(
         (outputs [B, T, ...], last states [B, ...], {state: its course [B, T, ...]}).
     """
     chosen, reach, every = _settings(inputs[0].shape[1])
-    dtype = inputs[0].dtype
-    if inputs[0].device.type != "cpu" and chosen == "auto":
-        chosen = "plain"
-        _tell(step, "there is no GPU backend yet")
     if chosen != "plain":
-        reason = why_plain(step, dtype)
+        reason = why_plain(step, inputs[0].dtype, inputs[0].device.type)
         if reason is None:
             return _fused(step, inputs, states, params, lengths, record, reach, every)
         if chosen == "fused":
@@ -118,15 +115,27 @@ def run(
 
 
 @torch.compiler.assume_constant_result
-def why_plain(step: Step, dtype: torch.dtype) -> str | None:
+def why_plain(step: Step, dtype: torch.dtype, device: str = "cpu") -> str | None:
     """Why a step can not be fused; None if it can."""
-    if (step.key, dtype) not in _refused:
+    key = step.key, dtype, device
+    if key not in _refused:
+        _refused[key] = _why_not_on(step, device) or ""
+    if not _refused[key]:
         try:
-            plan_key(step, dtype)
-            _refused[step.key, dtype] = ""
+            plan_key(step, dtype, device)
         except NotPointwise as error:
-            _refused[step.key, dtype] = f"not pointwise: {error}"
-    return _refused[step.key, dtype] or None
+            _refused[key] = f"not pointwise: {error}"
+    return _refused[key] or None
+
+
+def _why_not_on(step: Step, device: str) -> str | None:
+    if device == "cpu":
+        return None
+    if device != "cuda":
+        return f"loops are emitted for the CPU and for NVIDIA GPUs, not for {device}"
+    if step.shapes is not None:
+        return "on a GPU, units that mix are not fused yet"
+    return None if find_spec("triton") else "on a GPU it takes Triton: pip install 'timecell[gpu]'"
 
 
 def _tell(step: Step, reason: str) -> None:
@@ -139,7 +148,7 @@ def _fused(
     step: Step, inputs: Sequence[Tensor], states: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None,
     record: Sequence[str], reach: str, every: int,
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:  # fmt: skip
-    key = plan_key(step, inputs[0].dtype)
+    key = plan_key(step, inputs[0].dtype, inputs[0].device.type)
     rows, steps, *shape = inputs[0].shape
     x = [t.flatten(2) if t.ndim > 2 else t.unsqueeze(2) for t in inputs]
     s = [t.flatten(1) if t.ndim > 1 else t.unsqueeze(1) for t in states]

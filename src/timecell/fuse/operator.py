@@ -98,8 +98,9 @@ def _loop_adjoint_fake(
     return [*blame_x, *(torch.empty_like(g) for g in g_s), *blame_p]
 
 
-_library.impl("loop", _loop, "CPU")
-_library.impl("loop_adjoint", _loop_adjoint, "CPU")
+for _device in ("CPU", "CUDA"):
+    _library.impl("loop", _loop, _device)
+    _library.impl("loop_adjoint", _loop_adjoint, _device)
 torch.library.register_fake("timecell::loop", _loop_fake, lib=_library)
 torch.library.register_fake("timecell::loop_adjoint", _loop_adjoint_fake, lib=_library)
 

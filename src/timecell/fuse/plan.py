@@ -66,6 +66,8 @@ class Pair:
 class Plan:
     """A step of independent units, ready to run at one precision: its graphs, its programs, its compiled kernels."""
 
+    emitter: Any = emit
+
     def __init__(self, step: Step, dtype: torch.dtype, key: str) -> None:
         allocator.keep_freed_pages()
         self.step, self.dtype, self.key = step, dtype, key
@@ -74,6 +76,8 @@ class Plan:
         self._pairs: dict[tuple[Flags, Flags], Pair] = {}
         self._constants: dict[int, np.ndarray] = {}
         self.inference: Program = self.emit_inference()
+        # what a grain lacks may show in the adjoint only: better now than later
+        self.pair((True,) * len(step.params), (False,) * len(step.states))
 
     @cached_property
     def adjoint_graph(self) -> fx.Graph:
@@ -84,7 +88,7 @@ class Plan:
         """The loop where no gradient is wanted."""
         graph = copied(self.graph)
         multiply_by_reciprocals(graph, self.step.params)
-        return emit.emit_forward(self.step, graph, self.dtype)
+        return self.emitter.emit_forward(self.step, graph, self.dtype)
 
     def pair(self, learn: Flags, recorded: Flags) -> Pair:
         """Loop and adjoint for these learnt parameters and these recorded states."""
@@ -101,8 +105,8 @@ class Plan:
         forward = copied(self.graph)
         multiply_by_reciprocals(forward, step.params)
         return Pair(
-            emit.emit_forward(step, joined(step, forward, graph, kept), self.dtype),
-            emit.emit_adjoint(step, without(graph, kept), self.dtype, learn, recorded),
+            self.emitter.emit_forward(step, joined(step, forward, graph, kept), self.dtype),
+            self.emitter.emit_adjoint(step, without(graph, kept), self.dtype, learn, recorded),
             kept, tuple(n.meta["val"].dtype for n in kept.values),
         )  # fmt: skip
 
@@ -185,11 +189,6 @@ class Plan:
 
 class RowPlan(Plan):
     """A step whose units mix inside a sample. Its kernels walk groups of `LANES` samples; arrays are [group, ..., lane]."""
-
-    def __init__(self, step: Step, dtype: torch.dtype, key: str) -> None:
-        super().__init__(step, dtype, key)
-        # what the row grain lacks may show in the adjoint only: better now than later
-        self.pair((True,) * len(step.params), (False,) * len(step.states))
 
     def emit_inference(self) -> Program:
         """See `Plan.emit_inference`."""
@@ -333,19 +332,33 @@ def _array(t: Tensor) -> np.ndarray:
 
 _lock = threading.RLock()
 _plans: dict[str, Plan] = {}
-_keys: dict[tuple[Any, torch.dtype], str] = {}
+_keys: dict[tuple[Any, torch.dtype, str], str] = {}
 
 
 @torch.compiler.assume_constant_result
-def plan_key(step: Step, dtype: torch.dtype) -> str:
-    """The name under which the raw operators find this step's plan; traces and emits at the first call."""
+def plan_key(step: Step, dtype: torch.dtype, device: str = "cpu") -> str:
+    """The name under which the raw operators find this step's plan; traces and emits at the first call.
+
+    Args:
+        step: the instant.
+        dtype: float32 or float64.
+        device: "cpu" or "cuda".
+    """
     with _lock:
-        known = _keys.get((step.key, dtype))
+        known = _keys.get((step.key, dtype, device))
         if known is None:
-            known = f"{step.name}-{str(dtype)[6:]}-{len(_plans)}"
-            _plans[known] = (Plan if step.shapes is None else RowPlan)(step, dtype, known)
-            _keys[step.key, dtype] = known
+            known = f"{step.name}-{str(dtype)[6:]}-{device}-{len(_plans)}"
+            _plans[known] = _kind(step, device)(step, dtype, known)
+            _keys[step.key, dtype, device] = known
     return known
+
+
+def _kind(step: Step, device: str) -> type[Plan]:
+    if device != "cpu":
+        from timecell.fuse.gpu import GPUPlan  # which is written on this file
+
+        return GPUPlan
+    return Plan if step.shapes is None else RowPlan
 
 
 def plan(key: str) -> Plan:

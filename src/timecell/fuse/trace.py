@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -149,8 +150,9 @@ def trace_adjoint(step: Step, dtype: torch.dtype) -> fx.Graph:
 def _graph(
     step: Step, function: Callable[..., Any], names: tuple[str, ...], make_examples: Callable[[], list[Tensor]]
 ) -> fx.Graph:
-    from torch._decomp import core_aten_decompositions, get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
+
+    table = _decompositions(step.shapes is not None)
 
     def traced() -> fx.GraphModule:
         examples = make_examples()
@@ -158,12 +160,6 @@ def _graph(
         pure = torch.func.functionalize(fx.Interpreter(raw).run, remove="mutations")
         return make_fx(pure, decomposition_table=table)(*examples)
 
-    table: dict[Any, Any] = dict(core_aten_decompositions())
-    more: Any = get_decompositions
-    table.update(more(ALSO_DECOMPOSED))
-    if step.shapes is not None:
-        table.update({**more(MIXING), **OUR_WAY})
-        del table[aten.select_scatter.default]  # the core table makes a search over indices of it
     try:
         # in a thread of its own: the caller's modes, hooks and transforms are about the run, not about the trace
         with ThreadPoolExecutor(1) as thread:
@@ -178,6 +174,20 @@ def _graph(
     graph.eliminate_dead_code()
     _refuse_hidden(step, graph)
     return graph
+
+
+@cache
+def _decompositions(mixing: bool) -> dict[Any, Any]:
+    """How larger operations are taken apart."""
+    from torch._decomp import core_aten_decompositions, get_decompositions
+
+    table: dict[Any, Any] = dict(core_aten_decompositions())
+    more: Any = get_decompositions
+    table.update(more(ALSO_DECOMPOSED))
+    if mixing:
+        table.update({**more(MIXING), **OUR_WAY})
+        del table[aten.select_scatter.default]  # the core table makes a search over indices of it
+    return table
 
 
 def operations(graph: fx.Graph) -> list[fx.Node]:
