@@ -12,7 +12,7 @@ from timecell.credit import BPTT
 from timecell.data import Batch
 from timecell.errors import InputError
 from timecell.fuse.partition import Kept
-from timecell.fuse.plan import plan, plan_key
+from timecell.fuse.plans import plan, plan_key
 from timecell.state import flatten
 from timecell.tasks import Classify
 

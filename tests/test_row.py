@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from timecell import fuse
 from timecell.circuit import Circuit
 from timecell.errors import InputError, TraceError
-from timecell.fuse.plan import plan, plan_key
+from timecell.fuse.plans import plan, plan_key
 from timecell.fuse.row import LANES
 from timecell.neurons import spike
 from timecell.neurons.elm import ELM, log_spaced

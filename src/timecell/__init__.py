@@ -60,7 +60,18 @@ if TYPE_CHECKING:
     from timecell.recipe import Anneal, Recipe, Stage, Staged
     from timecell.state import State
     from timecell.stream import Stream
-    from timecell.synapses import STDP, Delayed, DoubleTrace, Hebb, Oja, PlasticSynapse, ThreeFactor, Trace, TripletSTDP
+    from timecell.synapses import (
+        STDP,
+        Delayed,
+        DoubleTrace,
+        Hebb,
+        Linear,
+        Oja,
+        PlasticSynapse,
+        ThreeFactor,
+        Trace,
+        TripletSTDP,
+    )  # fmt: skip
     from timecell.system import Run
     from timecell.train import evaluate, fit, predict
 
@@ -84,7 +95,7 @@ _HOME = {
     "timecell.state": ("State",),
     "timecell.stream": ("Stream",),
     "timecell.synapses": (
-        "STDP", "Delayed", "DoubleTrace", "Hebb", "Oja", "PlasticSynapse", "ThreeFactor", "Trace", "TripletSTDP",
+        "STDP", "Delayed", "DoubleTrace", "Hebb", "Linear", "Oja", "PlasticSynapse", "ThreeFactor", "Trace", "TripletSTDP",
     ),
     "timecell.system": ("Run",),
     "timecell.train": ("evaluate", "fit", "predict"),
@@ -98,7 +109,7 @@ _WHERE = {name: home for home, names in _HOME.items() for name in names}
 __all__ = [
     "ELM", "GRU", "IF", "LIF", "LSTM", "STDP", "AdaptiveLIF", "Anneal", "Batch", "Bidirectional", "Cell", "Circuit",
     "ConductanceLIF", "Delayed", "DoubleTrace", "Dropout", "Elman", "Every", "Hebb", "Izhikevich", "LeakyIntegrator",
-    "LeakyRate", "Loop", "Neuron", "Oja", "Parallel", "PerStep", "PlasticSynapse", "Recipe", "Recurrent",
+    "LeakyRate", "Linear", "Loop", "Neuron", "Oja", "Parallel", "PerStep", "PlasticSynapse", "Recipe", "Recurrent",
     "RefractoryLIF", "RefractorySynapticLIF", "Residual", "Run", "Schema", "Sequences", "Sequential", "Series",
     "Stage", "Staged", "State", "Stream", "SynapticLIF", "ThreeFactor", "Ticks", "TimecellClassifier",
     "TimecellRegressor", "Trace", "TripletSTDP", "Windows", "__version__", "credit", "data", "diagnose", "evaluate",

@@ -13,10 +13,10 @@ from timecell.combine.bidirectional import Bidirectional
 from timecell.combine.clocks import Every, Ticks
 from timecell.combine.containers import Parallel, Residual, Sequential
 from timecell.combine.feedback import Loop, Recurrent, announce_loop
-from timecell.combine.instant import MIXES_TIME, Instant, as_cell
+from timecell.combine.instant import MIXES_TIME, Instant, as_cell, kind_of
 from timecell.fuse.loop import silence
 
 __all__ = [
     "MIXES_TIME", "Bidirectional", "Every", "Instant", "Loop", "Parallel", "Recurrent", "Residual", "Sequential", "Ticks",
-    "announce_loop", "as_cell", "silence",
+    "announce_loop", "as_cell", "kind_of", "silence",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from timecell import fuse
 from timecell.cell import Cell, Neuron, check_sequence
 from timecell.combine.containers import Sequential, _Container
 from timecell.combine.example import _Leak
-from timecell.combine.instant import running_statistics
+from timecell.combine.instant import kind_of, running_statistics
 from timecell.errors import InputError
 from timecell.fuse.loop import silence
 from timecell.state import StateTree
@@ -165,9 +165,8 @@ class Recurrent(Loop):
     def _fuses(self, x: Tensor) -> bool:
         """Whether there is a fused way for this net, this input, and what is being done with them."""
         return (
-            isinstance(self.synapse, nn.Linear)
-            and type(self.synapse).forward is nn.Linear.forward
-            and self.synapse.weight.shape == (x.shape[-1], x.shape[-1])
+            kind_of(self.synapse) is nn.Linear
+            and (self.synapse.in_features, self.synapse.out_features) == (x.shape[-1], x.shape[-1])
             and x.ndim == 3
             and x.dtype == self.synapse.weight.dtype
             and fuse.can_run_recurrent(self.neuron.instant, x)

@@ -55,6 +55,16 @@ def as_cell(module: nn.Module) -> Cell:
     return Instant(module)
 
 
+def kind_of(module: nn.Module) -> type:
+    """A module's class; of one that computes the same as one of torch's, in another way, that one.
+
+    Example:
+        >>> kind_of(nn.Linear(2, 3)).__name__
+        'Linear'
+    """
+    return getattr(module, "same_as", type(module))
+
+
 class Instant(Cell):
     """A plain module applied to every instant on its own; containers make these, users rarely do.
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from timecell.cell import Cell, Neuron, Stepped
-from timecell.combine import Recurrent, Sequential, as_cell
+from timecell.combine import Recurrent, Sequential, as_cell, kind_of
 from timecell.errors import InputError
 from timecell.neurons.integrator import LeakyIntegrator
 from timecell.state import StateTree
@@ -100,7 +100,7 @@ def layers_of(net: nn.Module) -> tuple[Layer, ...]:
             _check_recurrent(name, module, now)
             found.append(replace(now, name=name, cell=module))
             now = Layer("")
-        elif type(module) in (nn.Linear, nn.Conv2d):
+        elif kind_of(module) in (nn.Linear, nn.Conv2d):
             _check_convolution(name, module)
             if now.synapse is not None:
                 found.append(now)
@@ -148,7 +148,7 @@ def _has_weights_or_units(module: nn.Module) -> bool:
 def _check_recurrent(name: str, cell: Neuron | Recurrent, so_far: Layer) -> None:
     if not isinstance(cell, Recurrent):
         return
-    if type(cell.synapse) is not nn.Linear:
+    if kind_of(cell.synapse) is not nn.Linear:
         raise InputError(
             f"net[{name}].synapse", found=type(cell.synapse).__name__, expected="nn.Linear", remedy="use nn.Linear"
         )

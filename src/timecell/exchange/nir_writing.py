@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from timecell.cell import Cell
-from timecell.combine import Loop, Parallel, Recurrent, Residual, Sequential, as_cell
+from timecell.combine import Loop, Parallel, Recurrent, Residual, Sequential, as_cell, kind_of
 from timecell.exchange.nir_common import Scale, package, refused
 from timecell.neurons import IF, LIF, LeakyIntegrator, SynapticLIF
 from timecell.synapses import Delayed
@@ -78,7 +78,7 @@ class _Writer:
 
     def put(self, module: nn.Module, path: str, x: Tensor, sources: tuple[str, ...]) -> Signal:
         """A module behind these sources."""
-        kind = type(module)
+        kind = kind_of(module)
         if kind in (Sequential, nn.Sequential):
             return self.chain(module, path, x, sources)
         if kind is Residual:

@@ -26,7 +26,7 @@ from timecell.fuse.emit import NotPointwise
 from timecell.fuse.graphs import name_of
 from timecell.fuse.memory import stretch
 from timecell.fuse.operator import NOTHING, Run
-from timecell.fuse.plan import plan, plan_key
+from timecell.fuse.plans import plan, plan_key
 from timecell.fuse.trace import Step, transforms_active
 
 _backend: ContextVar[str] = ContextVar("backend", default="auto")

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from timecell.errors import InputError
 from timecell.fuse import memory
-from timecell.fuse.plan import Flags, plan
+from timecell.fuse.plan import Flags
+from timecell.fuse.plans import plan
 
 # --- the raw operators -------------------------------------------------------------------------------------------
 

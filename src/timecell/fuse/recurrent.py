@@ -21,10 +21,14 @@ from torch import Tensor
 from timecell.fuse import cache, pool
 from timecell.fuse.loop import carrying, chosen_backend, silence, why_plain
 from timecell.fuse.operator import SECOND
-from timecell.fuse.plan import Flags, Pair, Plan, plan, plan_key
+from timecell.fuse.plan import Flags, Pair, Plan
+from timecell.fuse.plans import plan, plan_key
+from timecell.fuse.raw import array, kernels
+from timecell.fuse.sparse_rows import Active, find_active, pays, worth_counting
 from timecell.fuse.trace import Step, transforms_active
 
 ONE_STEP = np.ones(1, dtype=np.int64)
+LOOK = 8  # steps between two counts of the active units
 
 
 def run_recurrent(
@@ -109,7 +113,8 @@ class Walk(torch.autograd.Function):
         courses = [t.new_empty(T + 1 if k else 2, B, N) for t, k in zip(s, keep)]
         for course, first in zip(courses, s):
             course[0] = first
-        _forward(this, pair, drive, y, courses, keep, values, _tiled(this, pair.forward, p, B), weight)
+        echo = Echo(weight, y)
+        _forward(this, pair, drive, y, courses, keep, values, _tiled(this, pair.forward, p, B), echo)
         if lengths is None:
             finals = [c[T if k else 0].clone() for c, k in zip(courses, keep)]
         else:
@@ -119,7 +124,8 @@ class Walk(torch.autograd.Function):
             kept = dict(zip(this.step.states, courses))
             inputs = [drive] * len(pair.kept.inputs)
             saved = [kept[n] for n in pair.kept.states]
-            ctx.save_for_backward(lengths, weight, bias, y, *inputs, *saved, *values, *p)
+            heard, ctx.active = echo.kept()
+            ctx.save_for_backward(lengths, weight, bias, heard, *inputs, *saved, *values, *p)
             ctx.counts = (len(inputs), len(saved), len(values))
         ctx.set_materialize_grads(False)
         shown = [c[1:].transpose(0, 1) for c, r in zip(courses, recorded) if r]
@@ -132,17 +138,17 @@ class Walk(torch.autograd.Function):
             raise SECOND
         this, pair, learn, carry, (B, T, N) = ctx.config
         m = len(this.step.states)
-        lengths, weight, bias, y, *rest = ctx.saved_tensors
+        lengths, weight, bias, heard, *rest = ctx.saved_tensors
         n_x, n_s, n_v = ctx.counts
         reads, p = rest[: n_x + n_s + n_v], rest[n_x + n_s + n_v :]
-        g_y = y.new_zeros(T + 1, B, N)  # row t is blame of what came out before step t
+        g_y = weight.new_zeros(T + 1, B, N)  # row t is blame of what came out before step t
         if grads[0] is not None:
             g_y[1:] = grads[0].transpose(0, 1)
-        ends = [torch.zeros_like(y[0]) if g is None else g.contiguous() for g in grads[1 : 1 + m]]
-        traces = [y.new_zeros(T, B, N) if g is None else g.transpose(0, 1).contiguous() for g in grads[1 + m :]]
-        blame = y.new_empty(T, B, N)
+        ends = [weight.new_zeros(B, N) if g is None else g.contiguous() for g in grads[1 : 1 + m]]
+        traces = [weight.new_zeros(T, B, N) if g is None else g.transpose(0, 1).contiguous() for g in grads[1 + m :]]
+        blame = weight.new_empty(T, B, N)
         g_s = [g.clone() if lengths is None else torch.zeros_like(g) for g in ends]
-        g_p = [y.new_zeros(B, N) for need in learn if need]
+        g_p = [weight.new_zeros(B, N) for need in learn if need]
         steps = _adjoint(
             this, pair, reads, g_y, traces, blame, g_s, g_p, _tiled(this, pair.adjoint, p, B), weight, carry
         )
@@ -153,11 +159,50 @@ class Walk(torch.autograd.Function):
         if lengths is not None:
             g_s = [g + end * (lengths == 0)[:, None] for g, end in zip(g_s, ends)]
         flat = blame.flatten(0, 1)
-        g_w = flat.T @ y[:-1].flatten(0, 1) if ctx.needs_input_grad[7] else None
+        g_w = None
+        if ctx.needs_input_grad[7]:
+            g_w = flat.T @ heard if ctx.active is None else ctx.active._replace(bits=heard).gradient(flat)
         g_b = flat.sum(0) if bias is not None else None
         learnt = iter(g_p)
         each = [next(learnt).sum(0, keepdim=True) if need else None for need in learn]
         return (*[None] * 6, blame.transpose(0, 1), g_w, g_b, g_y[0] if carry else None, *g_s, *each)
+
+
+class Echo:
+    """What the units hear of each other, W y_{t-1}: a product, or where few are active the sum of their columns of W.
+
+    Every few steps the active units are counted, and decide for the next ones.
+
+    Args:
+        weight: W, [N, N].
+        y: [T + 1, B, N]; row t, what came out before step t, is read at step t.
+    """
+
+    def __init__(self, weight: Tensor, y: Tensor) -> None:
+        self.weight, self.y, self.sparse = weight.detach().T, y, False
+        self.size = (len(y) - 1) * y.shape[1]  # products of a vector with W
+        self.choice = worth_counting(self.size, *weight.shape)
+        self.rows = array(self.weight) if self.choice else None
+
+    def add(self, t: int, now: Tensor) -> None:
+        """Add it to the drive [B, N] of step t."""
+        before = self.y[t]
+        if self.choice and t % LOOK == 0:
+            self.sparse = pays(before.count_nonzero().item() / before.numel(), self.size, len(self.weight))
+        if self.sparse:
+            arguments = [before.numpy(), self.rows, now.numpy()]
+            pool.run_groups(kernels("sparse_rows_kernels").accumulate, arguments, len(now), before.numel() * LOOK)
+        else:
+            now.addmm_(before, self.weight)
+
+    def kept(self) -> tuple[Tensor, Active | None]:
+        """What the gradient of W reads: all that was heard [T B, N], or where it is spikes their bits."""
+        heard = self.y[:-1].flatten(0, 1)
+        if self.choice:
+            found, spikes = find_active(heard)
+            if spikes:
+                return found.bits, found
+        return heard, None
 
 
 def _tiled(this: Plan, program: Any, p: Sequence[Tensor], rows: int) -> list[np.ndarray]:
@@ -172,7 +217,7 @@ def _instants(t: Tensor) -> list[np.ndarray]:
 
 def _forward(
     this: Plan, pair: Pair, drive: Tensor, y: Tensor, courses: Sequence[Tensor], keep: Sequence[bool],
-    values: Sequence[Tensor], given: Sequence[np.ndarray], weight: Tensor,
+    values: Sequence[Tensor], given: Sequence[np.ndarray], echo: Echo,
 ) -> None:  # fmt: skip
     """Fill y, the courses and the values."""
     program = pair.forward
@@ -183,9 +228,8 @@ def _forward(
     outputs, kept = _instants(y), [_instants(v) for v in values]
     rows = np.array([-1] * (len(states) + len(kept)), dtype=np.int64)
     constants = this.constants(program)
-    transposed = weight.detach().T
-    for t, (now, before) in enumerate(zip(drive.unbind(0), y.unbind(0))):
-        now.addmm_(before, transposed)
+    for t, now in enumerate(drive.unbind(0)):
+        echo.add(t, now)
         arguments = [each[t] for each in inputs]
         arguments += [s[:, t : t + 2] if k else s for s, k in zip(states, keep)]
         arguments += [*given, constants, outputs[t + 1], *(v[t if len(v) > 1 else 0] for v in kept), ONE_STEP, rows]
