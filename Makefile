@@ -2,11 +2,12 @@
 # make test   the tests (a few minutes)
 # make full   the same with ten times as many examples of every property
 # make docs   the documentation, into docs/_build/html (every picture drawn by the code beside it)
+# make bench  ours beside other libraries (which get an environment of their own, .venv-peers); writes docs/reference/speed
 # All share .venv and install what they need the first time; see tools/venv.sh for PYTHON= and TORCH=.
 
 BIN := .venv/bin
 
-.PHONY: demo test full lint types docs clean
+.PHONY: demo test full lint types docs bench clean
 
 demo:
 	@tools/venv.sh
@@ -33,5 +34,10 @@ docs:
 	@tools/venv.sh dev
 	$(BIN)/python -m sphinx -E -W --keep-going -q docs docs/_build/html
 
+bench:
+	@tools/venv.sh dev
+	@benchmarks/peers.sh .venv-peers
+	$(BIN)/python -m benchmarks --peers .venv-peers/bin/python
+
 clean:
-	rm -rf docs/_build .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build .venv .venv-peers demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ author = "the authors of timecell"
 copyright = "the authors of timecell, Apache-2.0"
 version = release = timecell.__version__
 extensions = ["myst_parser", "run_code", "computed"]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "reference/speed"]
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3
 nitpicky = False

@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from timecell import GRU, LIF, Delayed, LeakyIntegrator, Recurrent, Sequential
+from timecell import ELM, GRU, LIF, Circuit, Delayed, LeakyIntegrator, Recurrent, Sequential, State, fuse, param
 from timecell.combine import Every, Ticks
 from timecell.data import Batch
 from timecell.errors import InputError
+from timecell.layers import CausalConv
 from timecell.lens import PRICES, Prices, operations, synaptic_operations
+from timecell.memory import Reservoir
+from timecell.synapses.linear import Linear
 
 
 def by_path(done):
@@ -160,3 +163,53 @@ def test_an_empty_batch_is_refused():
 def test_the_prices_are_those_of_the_table():
     assert (PRICES["float32, 45 nm"].mac, PRICES["float32, 45 nm"].ac) == (pytest.approx(4.6), 0.9)
     assert (PRICES["int8, 45 nm"].mac, PRICES["int8, 45 nm"].ac) == (pytest.approx(0.23), 0.03)
+
+
+def test_a_causal_convolution_meets_all_of_its_taps():
+    """Two spikes, 5 outputs, 3 taps; cut in two, it is the same work."""
+    layer, x = Sequential(CausalConv(2, 5, kernel=3, dilation=2)), torch.zeros(1, 6, 2)
+    x[0, 0, 1] = x[0, 5, 0] = 1
+    assert operations(layer, Batch(x)).acs == 2 * 5 * 3
+    assert operations(layer, Batch(x[:, :3])).acs + operations(layer, Batch(x[:, 3:])).acs == 2 * 5 * 3
+
+
+def test_a_reservoir_uses_every_weight_at_every_step():
+    """4 steps of 3 inputs into 10 units that listen to 2 each: 4 (3 * 10 + 10 * 2); its readout of 10 to 1 comes on top."""
+    net = Sequential(Reservoir(3, 10, connections=2, bias_scaling=0.1), nn.Linear(10, 1))
+    done = operations(net, Batch(torch.ones(2, 4, 3)))
+    assert by_path(done)["0"].macs.tolist() == [200, 200]
+    assert by_path(done)["1"].macs.tolist() == [40, 40]
+    assert (done.uncounted, done.acs) == ((), 0)
+
+
+def test_a_circuit_multiplies_in_every_product_that_is_summed():
+    """3 branches, 5 hidden units, 4 memories: 5 * 3 + 5 * 4 + 4 * 5 in the mixing network, and 4 units updated."""
+    done = operations(Sequential(ELM(3, 5, 4)), Batch(torch.zeros(2, 7, 3)))
+    assert by_path(done)["0"].macs.tolist() == [7 * 55] * 2
+    assert by_path(done)["0"].updates.tolist() == [7 * 4] * 2
+    assert done.uncounted == ()
+
+
+def test_a_circuit_that_the_engine_cannot_look_into_is_not_counted():
+    captured = torch.ones(3)
+
+    class Biased(Circuit):
+        axes = ("units",)
+        shapes = {"x": ("units",), "v": ("units",)}
+        v: State
+        w = param(0.2, per=("units", "units"))
+
+        @staticmethod
+        def dynamics(x, s, p):
+            v = torch.tanh(p.w @ s.v + x + captured)
+            return v, s._replace(v=v)
+
+    with fuse.backend("plain"):
+        done = operations(Sequential(Biased(3)), Batch(torch.zeros(2, 4, 3)))
+    assert done.uncounted == ("0",) and done.macs == 0
+
+
+def test_spikes_through_the_activity_driven_product_are_counted_like_others():
+    torch.manual_seed(0)
+    x = (torch.rand(2, 9, 40) < 0.02).float()
+    assert operations(Sequential(Linear(40, 7)), Batch(x)).acs == x.sum().item() * 7 / 2

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from timecell.estimator import TimecellClassifier, TimecellRegressor
     from timecell.layers import Dropout, PerStep
     from timecell.lens import diagnose
-    from timecell.memory import GRU, LSTM, Elman
+    from timecell.memory import GRU, LSTM, DiagonalSSM, Elman, Reservoir
     from timecell.neurons import (
         ELM,
         IF,
@@ -85,7 +85,7 @@ _HOME = {
     "timecell.estimator": ("TimecellClassifier", "TimecellRegressor"),
     "timecell.layers": ("Dropout", "PerStep"),
     "timecell.lens": ("diagnose",),
-    "timecell.memory": ("GRU", "LSTM", "Elman"),
+    "timecell.memory": ("GRU", "LSTM", "DiagonalSSM", "Elman", "Reservoir"),
     "timecell.neurons": (
         "ELM", "IF", "LIF", "AdaptiveLIF", "ConductanceLIF", "Izhikevich", "LeakyIntegrator", "LeakyRate",
         "RefractoryLIF", "RefractorySynapticLIF", "SynapticLIF", "spike",
@@ -108,9 +108,9 @@ _WHERE = {name: home for home, names in _HOME.items() for name in names}
 
 __all__ = [
     "ELM", "GRU", "IF", "LIF", "LSTM", "STDP", "AdaptiveLIF", "Anneal", "Batch", "Bidirectional", "Cell", "Circuit",
-    "ConductanceLIF", "Delayed", "DoubleTrace", "Dropout", "Elman", "Every", "Hebb", "Izhikevich", "LeakyIntegrator",
+    "ConductanceLIF", "Delayed", "DiagonalSSM", "DoubleTrace", "Dropout", "Elman", "Every", "Hebb", "Izhikevich", "LeakyIntegrator",
     "LeakyRate", "Linear", "Loop", "Neuron", "Oja", "Parallel", "PerStep", "PlasticSynapse", "Recipe", "Recurrent",
-    "RefractoryLIF", "RefractorySynapticLIF", "Residual", "Run", "Schema", "Sequences", "Sequential", "Series",
+    "RefractoryLIF", "RefractorySynapticLIF", "Reservoir", "Residual", "Run", "Schema", "Sequences", "Sequential", "Series",
     "Stage", "Staged", "State", "Stream", "SynapticLIF", "ThreeFactor", "Ticks", "TimecellClassifier",
     "TimecellRegressor", "Trace", "TripletSTDP", "Windows", "__version__", "credit", "data", "diagnose", "evaluate",
     "exchange", "fan_in", "fit", "fuse", "layers", "lens", "load", "losses", "memory", "neurons", "option", "param",

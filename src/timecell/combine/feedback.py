@@ -179,7 +179,7 @@ class Recurrent(Loop):
 def _last(y: Tensor, before: Tensor, lengths: Tensor | None) -> Tensor:
     """The output [B, N] at each sample's end."""
     if lengths is None:
-        return y[:, -1] if y.shape[1] else before
+        return y[:, -1].clone() if y.shape[1] else before  # who writes into y does not change the state
     course = torch.cat([before[:, None], y], 1)
     return course[torch.arange(len(y), device=y.device), lengths]
 

@@ -75,6 +75,7 @@ class Instant(Cell):
     Shapes: x [B, T, ...] -> [B, T, ...]; no state.
 
     Example:
+        >>> import torch
         >>> y, state = Instant(nn.Linear(3, 4))(torch.ones(2, 5, 3))
         >>> tuple(y.shape), state
         ((2, 5, 4), None)

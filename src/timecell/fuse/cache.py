@@ -13,9 +13,12 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from timecell.files import write_whole
 
@@ -45,7 +48,7 @@ def _version() -> str:
 
     here = Path(__file__).parent
     h = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version_info[:2]}".encode())
-    for name in ("lanes.py", "maths.py", "prefetch.py"):
+    for name in ("row.py", "lanes.py", "maths.py", "vectors.py"):
         h.update((here / name).read_bytes())
     return h.hexdigest()
 
@@ -56,18 +59,45 @@ def path_of(source: str) -> Path:
     return folder() / f"kernel_{digest}.py"
 
 
+@contextmanager
+def _without_registries() -> Iterator[None]:
+    """Inside, numba loads machine code without first importing all that it could compile.
+
+    That takes half a second, the larger part of a first call. What it does find is ready to run, and where it finds
+    nothing its compiler imports the rest by itself.
+    """
+    from numba.core.caching import FunctionCache
+    from numba.core.runtime import rtsys
+
+    def load_overload(self: Any, signature: Any, target: Any) -> Any:
+        rtsys.initialize(target)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(signature, target)
+
+    usual: Any = FunctionCache.load_overload
+    FunctionCache.load_overload = load_overload  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        FunctionCache.load_overload = usual  # type: ignore[method-assign]
+
+
 def load(source: str) -> ModuleType:
     """The compiled module of a source text: from memory, from the cache folder, or compiled now (about a second)."""
+    known = _loaded.get(source)
+    if known is not None:
+        return known
     path = path_of(source)
     with _lock:
-        if path.stem in _loaded:
-            return _loaded[path.stem]
+        if source in _loaded:
+            return _loaded[source]
         if not path.exists():
             write_whole(path, source.encode())
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[path.stem] = module  # numba finds the module of a cached function by name
-        spec.loader.exec_module(module)
-        _loaded[path.stem] = module
+        with _without_registries():
+            spec.loader.exec_module(module)
+        _loaded[source] = module
         return module

@@ -23,7 +23,6 @@ from timecell.fuse.graphs import CONSTANT, ancestors, name_of, param_only
 from timecell.fuse.trace import Step, blame_of, is_truth, locate, operations, results
 
 BLOCK = 1024  # units in a block: a few rows of this width stay in first-level cache
-AHEAD = 2  # steps between the hint that a row will be read and its reading
 
 # The closed table of pointwise operations: torch's name -> expression of its operands.
 TABLE: dict[str, str] = {
@@ -159,7 +158,7 @@ def emit_adjoint(
     takes = [array(n) for n in reads] + ["blame"] + [f"r_{s}" for s in traces]
     gives = [f"b_{n}" for n in step.inputs] + [f"g_{s}" for s in step.states] + [f"b_{p}" for p in params]
     instant = body.function(
-        takes, loads, tuple(gives), width="blame", add=tuple(f"b_{p}" for p in params), traces=tuple(traces)
+        takes, loads, tuple(gives), width="blame", add=tuple(f"b_{p}" for p in params), traces=tuple(traces), down=True
     )
     call = [f"{a}[b, t, {row}]" for a in takes] + [f"p{i}_b" for i in range(len(body.given))] + ["c"]
     call += [f"b_{n}[b, t, {row}]" for n in step.inputs] + [f"g_{s}[b, {row}]" for s in step.states]
@@ -168,21 +167,16 @@ def emit_adjoint(
     cut = "".join(f"                    g_{s}[b, {row}] = ZERO\n" for s in step.states) or "                    pass\n"
     arrays = [*takes, *(f"p{i}" for i in range(len(body.given)))]
     kinds = [_kept_kind(kept[n]) if n in kept else "A3" for n in reads] + ["A3"] * (1 + len(traces))
-    rest = ["A1"] + ["A3"] * n_in + ["A2"] * (len(step.states) + len(params)) + ["L1", "types.boolean", "types.boolean"]
-    hints = "".join(
-        f"                    prefetch({a}[b, t - {AHEAD}, {row}])\n"
-        for a in [*takes, *(f"b_{n}" for n in step.inputs)]
-    )
+    rest = ["A1"] + ["A3"] * n_in + ["A2"] * (len(step.states) + len(params)) + ["L1", "types.boolean"]
     loop = f"""
 @njit({_signature(kinds, len(body.given), rest)}, **LOOP)
-def adjoint({", ".join([*arrays, "c", *gives])}, lengths, carry, far, row0, row1, first, last):
+def adjoint({", ".join([*arrays, "c", *gives])}, lengths, carry, row0, row1, first, last):
     for b in range(row0, row1):
         for unit0 in range(first, last, {BLOCK}):
             unit1 = min(unit0 + {BLOCK}, last)
 {_param_rows(len(body.given))}            for t in range(blame.shape[1] - 1, lengths[b] - 1, -1):
 {silence}            for t in range(lengths[b] - 1, -1, -1):
-                if far and t >= {AHEAD}:
-{hints}                instant({", ".join(call)})
+                instant({", ".join(call)})
                 if not carry:  # blame does not cross time
 {cut}"""
     return body.program(f"{step.name} adjoint", instant + loop, tuple(reads), tuple(gives))
@@ -334,9 +328,13 @@ class _Body(Expressions):
 
     def function(
         self, takes: Sequence[str], loads: dict[str, str], outputs: Sequence[str], width: str,
-        add: Sequence[str] = (), traces: Sequence[str] = (),
+        add: Sequence[str] = (), traces: Sequence[str] = (), down: bool = False,
     ) -> str:  # fmt: skip
-        """Source of ``instant``: read a unit's values, compute, write."""
+        """Source of ``instant``: read a unit's values, compute, write.
+
+        Back in time it goes down the units as well: the whole walk is then one descending stream through memory, which
+        processors fetch ahead by themselves.
+        """
         values = [
             "ZERO" if w is None else self.operand(w, not (o.startswith(KEPT) and is_truth(w)))
             for o, w in zip(outputs, self.wanted)
@@ -348,7 +346,8 @@ class _Body(Expressions):
         heads = [*takes, *(f"p{i}" for i in range(len(self.given))), "c", *outputs]
         consts = "".join(f"    c{i} = c[{i}]\n" for i in range(len(self.constants)))
         lines = "".join(f"        {line}\n" for line in [*read, *self.lines, *write])
-        return f"\n@njit(**INLINE)\ndef instant({', '.join(heads)}):\n{consts}    for n in range({width}.shape[0]):\n{lines}"
+        units = f"range({width}.shape[0] - 1, -1, -1)" if down else f"range({width}.shape[0])"
+        return f"\n@njit(**INLINE)\ndef instant({', '.join(heads)}):\n{consts}    for n in {units}:\n{lines}"
 
     def program(self, title: str, text: str, arguments: tuple[str, ...], outputs: tuple[str, ...]) -> Program:
         wide = self.dtype == torch.float64
@@ -362,7 +361,6 @@ import numpy as np
 from numba import njit, types
 
 from timecell.fuse.maths import exp{suffix} as exp, log{suffix} as log, sigmoid{suffix} as sigmoid, tanh{suffix} as tanh
-from timecell.fuse.prefetch import prefetch
 
 real = {REALS[self.dtype]}
 ZERO, HALF, ONE, TWO = real(0), real(0.5), real(1), real(2)

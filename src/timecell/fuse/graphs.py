@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from timecell.fuse.trace import operations
+from timecell.fuse.trace import is_truth, operations
 
 # Operations that make a constant: name -> which argument is the value; None: the name says it
 CONSTANT = {
@@ -53,7 +53,7 @@ def operands(node: fx.Node) -> list[fx.Node]:
 
 
 def param_only(graph: fx.Graph, params: Sequence[str]) -> set[fx.Node]:
-    """Nodes that depend on parameters and on nothing else (pure constants are written in place instead)."""
+    """Numbers that depend on parameters and on nothing else (pure constants are written in place instead)."""
     alone: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder":
@@ -61,7 +61,7 @@ def param_only(graph: fx.Graph, params: Sequence[str]) -> set[fx.Node]:
                 alone.add(node)
         elif node.op == "call_function":
             sources = node.all_input_nodes
-            if sources and all(s in alone for s in sources):
+            if sources and all(s in alone for s in sources) and not is_truth(node):
                 alone.add(node)
     return alone
 

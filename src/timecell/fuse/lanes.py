@@ -239,6 +239,16 @@ def running(typingctx: Any, lengths: Any, group: Any, t: Any) -> Any:
     return FLAGS(lengths, types.intp, types.intp), generate
 
 
+@intrinsic
+def from_bits(typing_context: Any, bits: Any) -> Any:
+    """In each lane the float32 whose bits, as a whole number, have this value."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptosi(args[0], ir.VectorType(ir.IntType(32), LANES)), args[0].type)
+
+    return bits(bits), generate
+
+
 def _place(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     data = context.make_array(signature.args[0])(context, builder, args[0]).data
     start = builder.gep(data, [builder.mul(args[1], ir.Constant(args[1].type, LANES))])
@@ -317,7 +327,37 @@ def hypot(x: Any, y: Any) -> Any:
     return root(x * x + y * y)
 
 
-exp, log, tanh, sigmoid = (_each(f) for f in (maths.exp, maths.log, maths.tanh, maths.sigmoid))
+# In float32 the functions of `maths`, in registers; `scratch` is not used. (LLVM left their loops over lanes scalar.)
+
+
+@njit(**SETTINGS)
+def exp(x: Any, scratch: Any) -> Any:
+    """e^x."""
+    k = at_least(at_most(floor(x * maths.LOG2E + maths.HALF), maths.F(128)), maths.F(-125))
+    r = x - k * maths.LN2_HIGH - k * maths.LN2_LOW
+    p = ((((r * maths.E0 + maths.E1) * r + maths.E2) * r + maths.E3) * r + maths.E4) * r + maths.E5
+    p = p * (r * r) + r + maths.ONE
+    k = where(x == x, k, maths.ZERO)  # NaN has no bits; it is in p
+    half = from_bits((k + maths.F(126)) * maths.F(1 << 23))  # 2^(k - 1), by its exponent
+    return where(x > maths.EXP_MAX, maths.INF, where(x < maths.EXP_MIN, maths.ZERO, p * half * maths.TWO))
+
+
+@njit(**SETTINGS)
+def sigmoid(x: Any, scratch: Any) -> Any:
+    """1 / (1 + e^-x)."""
+    return maths.ONE / (exp(-x, scratch) + maths.ONE)
+
+
+@njit(**SETTINGS)
+def tanh(x: Any, scratch: Any) -> Any:
+    """Hyperbolic tangent."""
+    a, z = absolute(x), x * x
+    p = (((z * maths.T0 + maths.T1) * z + maths.T2) * z + maths.T3) * z + maths.T4
+    far = maths.ONE - maths.TWO / (exp(a + a, scratch) + maths.ONE)
+    return where(a < maths.TANH_SPLIT, p * z * x + x, where(x < maths.ZERO, -far, far))
+
+
+log = _each(maths.log)
 exp64, log64, tanh64, sigmoid64 = (_each(f) for f in (maths.exp64, maths.log64, maths.tanh64, maths.sigmoid64))
 sin, cos, sinh, cosh = (_each(f) for f in (math.sin, math.cos, math.sinh, math.cosh))
 asin, acos, atan = (_each(f) for f in (math.asin, math.acos, math.atan))

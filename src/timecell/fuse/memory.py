@@ -98,16 +98,20 @@ def left(lengths: Tensor | None, part: slice) -> Tensor | None:
 def forward(plan: Any, x: Sequence[Tensor], s: Sequence[Tensor], p: Sequence[Tensor], lengths: Tensor | None, keep: Any,
             every: int) -> tuple[Any, list[Tensor]]:  # fmt: skip
     """`plan.forward` in stretches: its outcome, and the states [B, parts, N] in which each stretch begins."""
-    states, begins, outcomes = list(s), [], []
-    for part in stretches(x[0].shape[1], every):
-        begins.append(states)
-        outcomes.append(plan.forward([t[:, part] for t in x], states, p, left(lengths, part), keep))
-        states = outcomes[-1].finals
-    whole = outcomes[0]._replace(
-        y=torch.cat([o.y for o in outcomes], 1), finals=states,
-        courses=[torch.cat([c[0], *(d[:, 1:] for d in c[1:])], 1) for c in zip(*(o.courses for o in outcomes))],
-    )  # fmt: skip
-    return whole, [torch.stack(column, 1) for column in zip(*begins)]
+    rows, steps = x[0].shape[:2]
+    parts = stretches(steps, every)
+    begins = [t.new_empty(rows, len(parts), t.shape[1]) for t in s]
+    courses = [t.new_empty(rows, steps + 1, t.shape[1]) for t, k in zip(s, keep) if k]
+    states, y, outcome = list(s), None, None
+    for i, part in enumerate(parts):
+        for begin, state in zip(begins, states):
+            begin[:, i] = state
+        outcome = plan.forward([t[:, part] for t in x], states, p, left(lengths, part), keep)
+        y = outcome.y.new_empty(rows, steps, outcome.y.shape[2]) if y is None else y
+        y[:, part], states = outcome.y, outcome.finals
+        for course, piece in zip(courses, outcome.courses):
+            course[:, part.start : part.stop + 1] = piece
+    return outcome._replace(y=y, finals=states, courses=courses), begins  # type: ignore[union-attr]
 
 
 def adjoint(
@@ -117,17 +121,16 @@ def adjoint(
     """`plan.adjoint`, each stretch run again just before."""
     step = plan.step
     keep = tuple(name in pair.kept.states for name in step.states)
-    blames: list[Any] = []
-    parts = stretches(g_y.shape[1], every)
-    for i, part in reversed(list(enumerate(parts))):
-        here, ends = [t[:, part] for t in x], left(lengths, part)
+    whole, learnt, blame = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in x], None, None
+    for i, part in reversed(list(enumerate(stretches(g_y.shape[1], every)))):
+        here, ends = [t[:, part].contiguous() for t in x], left(lengths, part)
         again = plan.forward(here, [b[:, i] for b in begins], p, ends, keep, pair)
         reads = [t for name, t in zip(step.inputs, here) if name in pair.kept.inputs]
         blame = plan.adjoint(
             pair, reads, again.courses, again.values, p, ends, g_y[:, part], g_s, [t[:, part] for t in traces], learn, carry
         )  # fmt: skip
         g_s = blame.s
-        blames.append(blame)
-    whole = [torch.cat(column[::-1], 1) for column in zip(*(b.x for b in blames))]
-    learnt = [sum(column[1:], column[0]) for column in zip(*(b.p for b in blames))]
-    return blames[0]._replace(x=whole, s=g_s, p=learnt)
+        for all_steps, piece in zip(whole, blame.x):
+            all_steps[:, part] = piece
+        learnt = blame.p if learnt is None else [a + b for a, b in zip(learnt, blame.p)]
+    return blame._replace(x=whole, s=g_s, p=learnt)  # type: ignore[union-attr]

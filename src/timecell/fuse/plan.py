@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, fx
 
 from timecell.fuse import allocator, cache, emit, pool
+from timecell.fuse.allocator import fresh
 from timecell.fuse.emit import Program
 from timecell.fuse.graphs import copied, multiply_by_reciprocals
 from timecell.fuse.partition import Kept, cheapest, joined, without
 from timecell.fuse.trace import Step, results, trace, trace_adjoint
 
 Flags = tuple[bool, ...]
-FAR = 16 << 20  # bytes the adjoint walks over beyond which they no longer lie in the caches
 
 
 class Outcome(NamedTuple):
@@ -137,13 +137,13 @@ class Plan:
         step, program = self.step, pair.forward if pair else self.inference
         kernel = cache.load(program.source).forward
         rows, steps, units = x[0].shape
-        y = torch.empty_like(x[0], memory_format=torch.contiguous_format)
+        y = fresh(x[0].shape, x[0].dtype)
         states = []
         for initial, all_steps in zip(s, keep):  # two rows are enough where the past is not needed again
-            buffer = initial.new_empty(rows, steps + 1 if all_steps else 2, units)
+            buffer = fresh((rows, steps + 1 if all_steps else 2, units), initial.dtype)
             buffer[:, 0] = initial
             states.append(buffer)
-        values = [y.new_empty(rows, steps, units, dtype=t) for t in (pair.types if pair else ())]
+        values = [fresh(y.shape, t) for t in (pair.types if pair else ())]
         inputs = dict(zip(step.inputs, x))
         arguments = [array(inputs[n]) for n in program.arguments if n in inputs]
         arguments += [b.detach().numpy() for b in states] + [array(g) for g in self.given(program, p)]
@@ -174,12 +174,11 @@ class Plan:
         rows, steps, units = g_y.shape
         arguments: list[Any] = [array(t) for t in (*x, *s, *values, g_y, *traces, *self.given(program, p))]
         arguments += [self.constants(program)]
-        blame_x = [torch.empty_like(g_y, memory_format=torch.contiguous_format) for _ in step.inputs]
+        blame_x = [fresh(g_y.shape, g_y.dtype) for _ in step.inputs]
         blame_s = [g.clone(memory_format=torch.contiguous_format) for g in g_s]
         blame_p = [g_y.new_zeros(rows, units) for need in learn if need]
-        far = g_y.nbytes * (len(x) + len(s) + len(values) + 2) > FAR
         arguments += [b.detach().numpy() for b in (*blame_x, *blame_s, *blame_p)]
-        arguments += [ends(lengths, rows, steps), carry, far]
+        arguments += [ends(lengths, rows, steps), carry]
         pool.run(kernel, arguments, rows, steps, units)
         return Blame(blame_x, blame_s, blame_p)
 

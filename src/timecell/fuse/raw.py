@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,16 +95,6 @@ def kernels(name: str) -> ModuleType:
 def new(t: Tensor) -> Tensor:
     """Contiguous memory for another tensor like this one: what an operator promises."""
     return torch.empty_like(t, memory_format=torch.contiguous_format)
-
-
-def fresh(t: Tensor) -> Tensor:
-    """The same from numpy: what an operator on a CPU hands out.
-
-    torch asks for aligned memory, and glibc (before 2.38) fits such a request into no hole of exactly its size: results
-    that come and go need twice the memory. numpy asks plainly, and lets the system use huge pages, so that a first touch
-    costs a quarter.
-    """
-    return torch.from_numpy(np.empty(t.shape, dtype=str(t.dtype).removeprefix("torch.")))
 
 
 def array(t: Tensor) -> Any:

@@ -253,7 +253,7 @@ def _adjoint(
     fixed = [g.view(1, -1).numpy() for g in (*g_s, *g_p)]
     for t in reversed(range(T)):
         yield t
-        arguments = [*(a[t] for a in moving), *given, gives[t], *fixed, ONE_STEP, carry, False]
+        arguments = [*(a[t] for a in moving), *given, gives[t], *fixed, ONE_STEP, carry]
         pool.run(kernel, arguments, 1, 1, B * N)
         if carry:
             g_y[t].addmm_(blame[t], weight)

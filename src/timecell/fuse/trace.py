@@ -179,9 +179,9 @@ def _graph(
 @cache
 def _decompositions(mixing: bool) -> dict[Any, Any]:
     """How larger operations are taken apart."""
-    from torch._decomp import core_aten_decompositions, get_decompositions
+    from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
 
-    table: dict[Any, Any] = dict(core_aten_decompositions())
+    table: dict[Any, Any] = dict(_core_aten_decompositions_post_autograd())
     more: Any = get_decompositions
     table.update(more(ALSO_DECOMPOSED))
     if mixing:

@@ -67,10 +67,11 @@ def ridge_path(
         ([[3.0]], [1.0])
     """
     scaling = Scaling.of(x)
-    z = torch.from_numpy(np.concatenate([scaling(x), np.ones((len(x), 1))], axis=1))
-    target = torch.from_numpy(y)
+    features = np.concatenate([scaling(x), np.ones((len(x), 1))], axis=1)
+    gram = torch.from_numpy(features.T @ features)  # numpy sees that this is symmetric, and does half of the work
+    z, target = torch.from_numpy(features), torch.from_numpy(y)
     missing = target.isnan()
-    gram, moments = z.T @ z, z.T @ target.nan_to_num()
+    moments = z.T @ target.nan_to_num()
     rows, columns = missing.any(dim=1), missing.any(dim=0)
     gap, beside = missing[rows][:, columns], z[rows]
     guess = torch.zeros_like(moments[:, columns])
