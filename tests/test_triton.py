@@ -12,7 +12,7 @@ from scipy import special
 import timecell as tc
 from timecell import fuse
 from timecell.errors import MissingExtra
-from timecell.fuse import cache, emit, gpu, plan, triton_emit
+from timecell.fuse import cache, emit, gpu, plans, triton_emit
 from timecell.fuse.trace import Step
 from timecell.testing import walk
 
@@ -69,9 +69,9 @@ def elementwise(name):
 )
 def device(request, monkeypatch):
     """The device whose fused loops are Triton's: a GPU, or this machine through Triton's interpreter."""
-    monkeypatch.setattr(plan, "Plan", gpu.GPUPlan)
+    monkeypatch.setattr(plans, "Plan", gpu.GPUPlan)
     for known in ("_plans", "_keys"):
-        monkeypatch.setattr(plan, known, {})
+        monkeypatch.setattr(plans, known, {})
     monkeypatch.setattr(cache, "_loaded", {})
     if request.param == "cpu":
         from triton.language.extra import libdevice
@@ -136,7 +136,7 @@ def test_values_kept_for_the_adjoint(device, memory):
     with fuse.memory(memory):
         for a, b in both(cell, x, torch.tensor([7, 2, 5], device=device), record=("v",)):
             assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
-    (this,) = plan._plans.values()
+    (this,) = plans._plans.values()
     assert torch.bool in this.pair((False,) * 4, (True, False, False)).types
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timecell.fuse import cache, pool
+from timecell.fuse import cache, dense, pool
+from timecell.fuse.allocator import fresh
 from timecell.fuse.loop import carrying, chosen_backend, silence, why_plain
 from timecell.fuse.operator import SECOND
 from timecell.fuse.plan import Flags, Pair, Plan
@@ -101,16 +102,16 @@ class Walk(torch.autograd.Function):
         s, p = tensors[:m], tensors[m:]
         pair = this.pair(learn, recorded)
         B, T, N = x.shape
-        drive = x.new_empty(T, B, N).copy_(x.transpose(0, 1))
+        drive = fresh((T, B, N), x.dtype).copy_(x.transpose(0, 1))
         if bias is not None:
             drive += bias
-        y = x.new_empty(T + 1, B, N)
+        y = fresh((T + 1, B, N), x.dtype)
         y[0] = before
-        values = [x.new_empty(T if wanted else 1, B, N, dtype=t) for t in pair.types]
+        values = [fresh((T if wanted else 1, B, N), t) for t in pair.types]
         keep = [
             r or lengths is not None or (wanted and n in pair.kept.states) for n, r in zip(this.step.states, recorded)
         ]
-        courses = [t.new_empty(T + 1 if k else 2, B, N) for t, k in zip(s, keep)]
+        courses = [fresh((T + 1 if k else 2, B, N), t.dtype) for t, k in zip(s, keep)]
         for course, first in zip(courses, s):
             course[0] = first
         echo = Echo(weight, y)
@@ -146,7 +147,7 @@ class Walk(torch.autograd.Function):
             g_y[1:] = grads[0].transpose(0, 1)
         ends = [weight.new_zeros(B, N) if g is None else g.contiguous() for g in grads[1 : 1 + m]]
         traces = [weight.new_zeros(T, B, N) if g is None else g.transpose(0, 1).contiguous() for g in grads[1 + m :]]
-        blame = weight.new_empty(T, B, N)
+        blame = fresh((T, B, N), weight.dtype)
         g_s = [g.clone() if lengths is None else torch.zeros_like(g) for g in ends]
         g_p = [weight.new_zeros(B, N) for need in learn if need]
         steps = _adjoint(
@@ -161,7 +162,8 @@ class Walk(torch.autograd.Function):
         flat = blame.flatten(0, 1)
         g_w = None
         if ctx.needs_input_grad[7]:
-            g_w = flat.T @ heard if ctx.active is None else ctx.active._replace(bits=heard).gradient(flat)
+            active = ctx.active and ctx.active._replace(bits=heard)
+            g_w = active.gradient(flat) if active else dense.product(flat.T, heard.T)
         g_b = flat.sum(0) if bias is not None else None
         learnt = iter(g_p)
         each = [next(learnt).sum(0, keepdim=True) if need else None for need in learn]
@@ -193,7 +195,7 @@ class Echo:
             arguments = [before.numpy(), self.rows, now.numpy()]
             pool.run_groups(kernels("sparse_rows_kernels").accumulate, arguments, len(now), before.numel() * LOOK)
         else:
-            now.addmm_(before, self.weight)
+            dense.add_product(now, before, self.weight.t())
 
     def kept(self) -> tuple[Tensor, Active | None]:
         """What the gradient of W reads: all that was heard [T B, N], or where it is spikes their bits."""
@@ -256,4 +258,4 @@ def _adjoint(
         arguments = [*(a[t] for a in moving), *given, gives[t], *fixed, ONE_STEP, carry]
         pool.run(kernel, arguments, 1, 1, B * N)
         if carry:
-            g_y[t].addmm_(blame[t], weight)
+            dense.add_product(g_y[t], blame[t], weight.t())

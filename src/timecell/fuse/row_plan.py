@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from timecell.fuse import cache, pool, row
+from timecell.fuse.allocator import fresh
 from timecell.fuse.emit import Program
 from timecell.fuse.graphs import copied
 from timecell.fuse.partition import Kept
@@ -57,9 +58,9 @@ class RowPlan(Plan):
         kernel = cache.load(program.source).forward
         rows, steps = x[0].shape[:2]
         groups = -(-rows // LANES)
-        y = x[0].new_empty(groups, steps, self.width(0), LANES)
+        y = fresh((groups, steps, self.width(0), LANES), self.dtype)
         states = [pack(t[:, None]) for t in s]
-        courses = [t.new_empty(groups, steps + 1 if k else 0, t.shape[2], LANES) for t, k in zip(states, keep)]
+        courses = [fresh((groups, steps + 1 if k else 0, t.shape[2], LANES), self.dtype) for t, k in zip(states, keep)]
         for course, state in zip(courses, states):
             course[:, :1] = state
         inputs = dict(zip(step.inputs, x))
@@ -92,7 +93,7 @@ class RowPlan(Plan):
         shapes = step.shapes or ()
         sizes = [prod(shape) for shape in shapes]
         n, m = len(step.inputs), len(step.states)
-        blame_x = [g_y.new_empty(groups, steps, size, LANES) for size in sizes[:n]]
+        blame_x = [fresh((groups, steps, size, LANES), self.dtype) for size in sizes[:n]]
         blame_s = [pack(g[:, None]) for g in g_s]
         params = dict(zip(step.params, shapes[n + m :]))
         blame_p = {}  # what the kernel adds up, or the two factors of it

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn import functional
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from timecell.errors import InputError
-from timecell.fuse import pool
+from timecell.fuse import dense, pool
 from timecell.fuse.operator import SECOND
 from timecell.fuse.raw import array, kernels, plain
 from timecell.fuse.trace import transforms_active
@@ -94,7 +94,7 @@ def sparse_rows(
 
 # --- the choice --------------------------------------------------------------------------------------------------
 
-SHARE = 0.4  # density at which both ways take as long, for many rows and many outputs
+SHARE = 0.4, 0.23  # density at which both ways take as long, for many rows and many outputs: beside MKL, beside oneDNN
 FINDING = 30  # outputs: finding an active entry takes as long as adding so many numbers
 TURNING = 34  # rows: turning the weights over, and their gradient back, takes as long as a dense product of so many
 WORTH_COUNTING = 1 << 22  # multiplications: in less time than they take nothing can be saved
@@ -105,22 +105,26 @@ def pays(density: float, rows: int, outputs: int) -> bool:
 
         density  <  SHARE  outputs / (outputs + FINDING)  (1 - TURNING / rows)
 
-    The constants were measured on one thread of an AMD EPYC 9005 (AVX-512) beside torch's product (oneMKL, 93 GFLOP/s),
-    float32, 16 to 6,400 rows, 64 to 2,048 inputs, densities 0.01 to 0.7. Crossings found there: O = 8: 0.08, 20: 0.17,
-    64: 0.27, 256: 0.47, 512: 0.48, 1,024: 0.38, 2,048: 0.43; 64 rows at O = 256: 0.17; 16 rows: never.
+    The constants were measured on one thread of an AMD EPYC 9005 (AVX-512) beside either library of dense products
+    (oneMKL, 93 GFLOP/s, and oneDNN, 209; see `timecell.fuse.dense`), float32, 16 to 6,400 rows, 64 to 2,048 inputs,
+    densities 0.01 to 0.7. Crossings found there beside MKL: O = 8: 0.08, 20: 0.17, 64: 0.27, 256: 0.47, 512: 0.48,
+    1,024: 0.38, 2,048: 0.43; 64 rows at O = 256: 0.17; 16 rows: never. Beside oneDNN, at 512 inputs: O = 20: 0.11,
+    64: 0.21, 128: 0.23, 256: 0.22, 1,024: 0.23; at O = 256: 640 rows: 0.18, 128: 0.18, 64: 0.07.
 
     Example:
         >>> pays(0.1, 6400, 256), pays(0.5, 6400, 256), pays(0.1, 6400, 8), pays(0.1, 20, 256)
         (True, False, False, False)
     """
-    return density < SHARE * outputs / (outputs + FINDING) * (1 - TURNING / rows)
+    share = SHARE[dense.onednn_is_faster()]
+    return density < share * outputs / (outputs + FINDING) * (1 - TURNING / rows)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Choice]:
     """`sparse_rows`, and how it was made."""
     if torch.compiler.is_compiling():
-        return linear(x, weight, bias), Choice("dense", None, "compiled")
+        return functional.linear(x, weight, bias), Choice("dense", None, "compiled")
     way, reason = _products.get(), _why_dense(x, weight)
+    multiply = dense.linear if reason is None else functional.linear
     if way == "sparse" and reason is not None:
         raise InputError(
             "products", found=f'"sparse" for {reason}', expected="float32 or float64 on a CPU, untransformed, not empty",
@@ -131,13 +135,13 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tens
     elif way == "auto" and reason is None and not worth_counting(x.numel() // x.shape[-1], *weight.shape):
         reason = "a small product"
     if reason is not None:
-        return linear(x, weight, bias), Choice("dense", None, reason)
+        return multiply(x, weight, bias), Choice("dense", None, reason)
     found, spikes = find_active(x)
     density = found.number / x.numel()
     sparse = way == "sparse" or pays(density, x.numel() // x.shape[-1], len(weight))
     choice = Choice("sparse" if sparse else "dense", density, f"{density:.1%} of the entries are active")
     if not sparse and not spikes:
-        return linear(x, weight, bias), choice
+        return multiply(x, weight, bias), choice
     values = x.new_empty(0) if spikes else found.collected(x)
     return _Product.apply(x, weight, bias, found.bits, values, found.number, sparse), choice
 
@@ -177,7 +181,7 @@ class _Product(torch.autograd.Function):
         x: Tensor, weight: Tensor, bias: Tensor | None, bits: Tensor, values: Tensor, count: int, sparse: bool
     ) -> Tensor:
         if not sparse:
-            return linear(x, weight, bias)
+            return dense.product(x, weight, bias)
         y = x.new_empty(*x.shape[:-1], len(weight))
         out = y.numpy().reshape(-1, len(weight))
         offset = weight.new_zeros(len(weight)) if bias is None else bias
@@ -198,7 +202,7 @@ class _Product(torch.autograd.Function):
             raise SECOND
         weight, bits, values = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-        g_x = g @ weight if need_x else None
+        g_x = dense.product(g, weight.t()) if need_x else None
         g = g.reshape(-1, g.shape[-1])
         g_weight = None
         if need_weight:
@@ -250,7 +254,7 @@ class Active(NamedTuple):
             part = g[first : first + CHUNK]
             x = torch.empty(len(part), self.inputs, dtype=g.dtype)
             used += kernels(KERNELS).unpack(bits[first * self.inputs // WORD :], values[used:], x.numpy().reshape(-1))
-            total = total + part.t() @ x
+            total = total + dense.product(part.t(), x.t())
         return total
 
 

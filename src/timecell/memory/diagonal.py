@@ -95,6 +95,11 @@ class DiagonalSSM(Cell):
         """For the checks."""
         return cls(4, states=4, dt=(0.05, 0.5))
 
+    @property
+    def macs_a_step(self) -> int:
+        """Multiply-accumulates of a sample at each step: a mode times its factor (4) and read (2), and D (`timecell.work`)."""
+        return self.size * (6 * (self.states // 2) + 1)
+
     def discrete(self) -> tuple[Complex[Tensor, "H N/2"], Complex[Tensor, "H N/2"]]:
         """(a, c): the factor of a mode in one step, and how it is read, 2 C b."""
         rate = torch.complex(-self.log_decay.exp(), self.frequency)
