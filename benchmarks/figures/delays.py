@@ -118,11 +118,11 @@ FIGURES = (
         ),
     ),
     Figure(
-        "delays-deep", "The same, backward to the input as well",
+        "delays-deep", "Delays of up to 24 steps, backward to the input as well",
         cases(DEEP),
         (Target("DCLS gauss", at_least=2), Target("DCLS v1", at_least=2), Target("Conv1d", at_least=2)),
     ),
-    Figure("delays-dense", "The same on an input without zeros", cases(DENSE)),
+    Figure("delays-dense", "Delays of up to 24 steps on an input without zeros", cases(DENSE)),
     Figure(
         "delays-long", "Delays of up to 249 against up to 24 steps, [16, 400, 700] to 256, 2 % spikes, backward to the input as well",
         (
