@@ -1,7 +1,17 @@
 """The engine: trace one instant, derive its adjoint, emit one fused loop over time.
 
-`run` is what cells call. `explain` and `source` show what the engine made of a cell; `backend`, `carry` and
-`memory` are contexts that say how loops run, how far blame travels, and what is kept for it.
+`run` is what cells call. `explain` and `source` show what the engine made of a cell; `backend`, `carry`, `memory` and
+`products` are contexts that say how loops run, how far blame travels, what is kept for it, how products are made.
+
+To read, in this order:
+
+* the way of a step: `trace`, `graphs` (graphs of an instant), `partition` (what the adjoint reads), `emit` (source),
+  `plan` and `plans` (made ready), `operator` (as torch sees it), `loop` (the choice);
+* beneath: `cache` (compiled files), `pool` (threads), `allocator` (memory), `maths`;
+* other ways to walk: `memory` (in stretches), `recurrent` (a product a step), `online` (one instant);
+* units that mix: `row`, `nests`, `lanes`, `row_plan`; on a GPU: `triton_emit`, `gpu`;
+* loops written by hand, on what `raw` shares: `scan`, `state_space`, `selective`, `sparse_rows` (with `dense`), `delays`
+  (with `vectors`), `reservoir`.
 """
 
 from timecell.fuse.jacobian import Jacobian, jacobian
