@@ -1,6 +1,6 @@
 """Ours beside the peers: every figure, its table, its picture, and every target beside what was measured.
 
-python -m benchmarks                                  # all of it, 15 to 20 minutes on a quiet machine; docs are written
+python -m benchmarks                                  # all of it, half an hour on a quiet machine; docs are written
 python -m benchmarks --only lif --quick               # a look; nothing is written
 python -m benchmarks --peers other/venv/bin/python    # where the peers' packages are installed elsewhere
 """

@@ -33,11 +33,11 @@ def weights() -> tuple[Any, Any]:
     return tuple(draw.normal(0, size, (UNITS, UNITS)).astype(np.float32) for size in (0.15, 0.05))  # type: ignore[return-value]
 
 
-def linear(which: int) -> Any:
-    """W (0) or R (1) as a torch layer without bias."""
+def linear(which: int, kind: Any = None) -> Any:
+    """W (0) or R (1) as a layer without bias, torch's or of another kind."""
     import torch
 
-    layer = torch.nn.Linear(UNITS, UNITS, bias=False)
+    layer = (kind or torch.nn.Linear)(UNITS, UNITS, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights()[which]))
     return layer
@@ -65,7 +65,7 @@ def timecell() -> Pass:
     """Ours."""
     import timecell as tc
 
-    into, back = linear(0), linear(1)
+    into, back = linear(0, tc.Linear), linear(1, tc.Linear)
     net = tc.Sequential(into, tc.Recurrent(tc.LIF(UNITS, tau=1 / (1 - BETA), reset="hard"), back))
     return torch_pass(lambda x: net(x)[0], (into.weight, back.weight), time_first=False)
 
