@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from timecell import fuse, pretrained
 from timecell.errors import InputError, unknown_name
+from timecell.fuse.raw import check_lengths
 from timecell.parameters import Option, Param
 from timecell.state import State, StateTree
 
@@ -147,22 +148,15 @@ def check_sequence(place: str, x: Tensor, lengths: Tensor | None, least: int = 3
         raise InputError(
             place, found=f"type {x.dtype}", expected="floating point numbers", remedy="convert it with x.float()"
         )
-    if lengths is None:
-        return
-    if lengths.shape != x.shape[:1] or lengths.is_floating_point():
+    check_lengths(x, lengths)
+
+
+def check_channels(place: str, x: Tensor, width: int) -> None:
+    """Refuse an input that is not [B, T, width]."""
+    if x.ndim != 3 or x.shape[2] != width:
         raise InputError(
-            "lengths", found=f"shape {list(lengths.shape)}, type {lengths.dtype}",
-            expected=f"{x.shape[0]} whole numbers, one a sample", remedy="pass a tensor of integers [B]",
-        )  # fmt: skip
-    if (
-        not torch.compiler.is_compiling()
-        and len(lengths)
-        and not bool(((lengths >= 0) & (lengths <= x.shape[1])).all())
-    ):
-        bad = int(((lengths < 0) | (lengths > x.shape[1])).nonzero()[0])
-        raise InputError(
-            f"lengths[{bad}]", found=int(lengths[bad]), expected=f"between 0 and T = {x.shape[1]}",
-            remedy="cut the lengths or pad x",
+            place, found=f"shape {list(x.shape)}", expected=f"[B, T, {width}]",
+            remedy="match the layer's inputs to what comes before it",
         )  # fmt: skip
 
 

@@ -116,6 +116,11 @@ def check_time(place: str, x: Tensor, lengths: Tensor | None) -> None:
         raise InputError(
             place, found=f"shape {list(x.shape)}", expected="[batch, time, ...]", remedy="add the missing axes"
         )
+    check_lengths(x, lengths)
+
+
+def check_lengths(x: Tensor, lengths: Tensor | None) -> None:
+    """Refuse lengths that do not fit x [B, T, ...]."""
     if lengths is None:
         return
     if lengths.shape != x.shape[:1] or lengths.is_floating_point():
@@ -130,7 +135,7 @@ def check_time(place: str, x: Tensor, lengths: Tensor | None) -> None:
         bad = int(wild.nonzero()[0])
         raise InputError(
             f"lengths[{bad}]", found=int(lengths[bad]), expected=f"between 0 and T = {x.shape[1]}",
-            remedy="cut the lengths or pad the input",
+            remedy="cut the lengths or pad x",
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from timecell.cell import Cell, check_sequence
+from timecell.cell import Cell, check_channels, check_sequence
 from timecell.errors import InputError, unknown_name
 from timecell.fuse.state_space import diagonal_ssm, ssm_kernel
 from timecell.state import StateTree
@@ -127,11 +127,7 @@ class DiagonalSSM(Cell):
     ) -> tuple[Float[Tensor, "B T H"], StateTree]:
         """Whole sequences. Computes in float32 (or float64) whatever comes in; y has the type of x."""
         check_sequence("DiagonalSSM(x)", x, lengths)
-        if x.ndim != 3 or x.shape[2] != self.size:
-            raise InputError(
-                "DiagonalSSM(x)", found=f"shape {list(x.shape)}", expected=f"[B, T, {self.size}]",
-                remedy="match the layer's size to what comes before it",
-            )  # fmt: skip
+        check_channels("DiagonalSSM(x)", x, self.size)
         before = self.initial_state(x.shape[0], x) if state is None else state
         shape = (x.shape[0], self.size, self.states // 2, 2)
         if not isinstance(before, Modes) or before.h.shape != shape:

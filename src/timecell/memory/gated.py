@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from timecell.cell import Cell, check_sequence
+from timecell.cell import Cell, check_channels, check_sequence
 from timecell.combine import silence
 from timecell.errors import InputError
 from timecell.state import StateTree
@@ -52,11 +52,7 @@ class _Gated(Cell):
         """Whole sequences; each sample stops at its own end."""
         name = type(self).__name__
         check_sequence(f"{name}(x)", x, lengths)
-        if x.ndim != 3 or x.shape[2] != self.rnn.input_size:
-            raise InputError(
-                f"{name}(x)", found=f"shape {list(x.shape)}", expected=f"[B, T, {self.rnn.input_size}]",
-                remedy="match the layer's inputs to what comes before it",
-            )  # fmt: skip
+        check_channels(f"{name}(x)", x, self.rnn.input_size)
         before = self.initial_state(x.shape[0], x) if state is None else state
         shape = (x.shape[0], self.rnn.hidden_size)
         if not isinstance(before, self.StateType) or any(s.shape != shape for s in before):

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from timecell.cell import Cell, check_sequence
+from timecell.cell import Cell, check_channels, check_sequence
 from timecell.combine import announce_loop
 from timecell.errors import InputError
 from timecell.fuse.reservoir import reservoir
@@ -117,11 +117,7 @@ class Reservoir(Cell):
     ) -> tuple[Float[Tensor, "B T N"], StateTree]:
         """Whole sequences: one product for the inputs of all steps, then one fused loop. Computes in float32 or float64."""
         check_sequence("Reservoir(x)", x, lengths)
-        if x.ndim != 3 or x.shape[2] != self.inputs:
-            raise InputError(
-                "Reservoir(x)", found=f"shape {list(x.shape)}", expected=f"[B, T, {self.inputs}]",
-                remedy="match the reservoir's inputs to what comes before it",
-            )  # fmt: skip
+        check_channels("Reservoir(x)", x, self.inputs)
         before = self.initial_state(x.shape[0], x) if state is None else state
         if not isinstance(before, Echo) or before.h.shape != (x.shape[0], self.size):
             raise InputError(

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from timecell.cell import Cell, check_sequence
+from timecell.cell import Cell, check_channels, check_sequence
 from timecell.combine import silence
 from timecell.errors import InputError
 from timecell.fuse import delays
@@ -190,11 +190,7 @@ class Delayed(Cell):
     ) -> tuple[Float[Tensor, "B T O"], StateTree]:
         """Whole sequences; what it costs does not depend on `max_delay`."""
         check_sequence("Delayed(x)", x, lengths)
-        if x.ndim != 3 or x.shape[2] != self.inputs:
-            raise InputError(
-                "Delayed(x)", found=f"shape {list(x.shape)}", expected=f"[B, T, {self.inputs}]",
-                remedy="match the layer's inputs to what comes before it",
-            )  # fmt: skip
+        check_channels("Delayed(x)", x, self.inputs)
         steps = x.shape[1]
         x = silence(x, lengths)
         if state is not None:
