@@ -191,5 +191,5 @@ def ends(lengths: Tensor | None, rows: int, steps: int) -> np.ndarray:
 
 
 def array(t: Tensor) -> np.ndarray:
-    """A tensor as a contiguous array."""
-    return t.detach().contiguous().numpy()
+    """The numbers of a tensor, contiguous."""
+    return t.detach().resolve_conj().resolve_neg().contiguous().numpy()

@@ -18,6 +18,7 @@ from torch import Tensor
 from timecell.errors import InputError
 from timecell.fuse import allocator, cache, loop
 from timecell.fuse.operator import SECOND
+from timecell.fuse.plan import array
 from timecell.fuse.trace import transforms_active
 
 # --- how a call runs ---------------------------------------------------------------------------------------------
@@ -95,11 +96,6 @@ def kernels(name: str) -> ModuleType:
 def new(t: Tensor) -> Tensor:
     """Contiguous memory for another tensor like this one: what an operator promises."""
     return torch.empty_like(t, memory_format=torch.contiguous_format)
-
-
-def array(t: Tensor) -> Any:
-    """The numbers of a tensor, contiguous."""
-    return t.detach().resolve_conj().resolve_neg().contiguous().numpy()
 
 
 def ends(lengths: Tensor | None, x: Tensor) -> Any:
