@@ -206,3 +206,10 @@ def test_refusals():
     (g,) = torch.autograd.grad(delayed_sum(x, taps, first).square().sum(), taps, create_graph=True)
     with pytest.raises(InputError, match='backend\\("plain"\\)'):
         g.sum().backward()
+
+
+def test_events_too_far_apart_to_be_listed_go_by_windows(monkeypatch):
+    x = torch.eye(100)[None]
+    assert plan(x, outputs=20, lags=6).form == "events"
+    monkeypatch.setattr("timecell.fuse.delays.PLACES", 100)
+    assert plan(x, outputs=20, lags=6).form == "windows"

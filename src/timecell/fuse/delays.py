@@ -35,6 +35,7 @@ LANES = 16  # samples side by side at most: they fill a cache line
 # Costs as measured on one thread, in products of the dense form:
 EVENT = 40  # to add a window of up to eight taps for one event
 IDLE = 160  # to come to a synapse at all
+PLACES = 1 << 31  # that the list of events can tell apart
 
 
 class Plan(NamedTuple):
@@ -76,7 +77,8 @@ def plan(x: Float[Tensor, "B S I"], outputs: int, lags: int, history: int = 0, f
     windows = -(-lags // kernels("delay_kernels").WINDOW)
     if form == "auto":
         dearer = active * windows * EVENT + inputs * windows * IDLE > places * (lags + 1)
-        form = "windows" if dearer else "events"
+        far = batch * (span + windows * kernels("delay_kernels").WINDOW) >= PLACES
+        form = "windows" if dearer or far else "events"
     if form not in ("events", "windows"):
         raise unknown_name("delayed_sum(form)", form, ("auto", "events", "windows"))
     products = active * windows * kernels("delay_kernels").WINDOW if form == "events" else places * lags
