@@ -15,6 +15,7 @@ INK, MUTED, ASKED = "#1b1f24", "#6a737d", "#D55E00"
 
 def draw(figure: Figure, measured: Mapping[str, Any], path: Path) -> None:
     """Write a PNG of the times on the fewest threads that were measured."""
+    from matplotlib import ticker
     from matplotlib.figure import Figure as Canvas
 
     threads, rows = min(measured["threads"].items())
@@ -38,6 +39,9 @@ def draw(figure: Figure, measured: Mapping[str, Any], path: Path) -> None:
     for name, mark in asked:
         ax.plot([mark, mark], [places[name] - 0.38, places[name] + 0.38], color=ASKED, linewidth=2)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     ax.set_xlim(*limits([time for time in spent.values() if time], [mark for _, mark in asked]))
     ax.set_yticks(list(places.values()), list(places), size=8)
     ax.get_yticklabels()[0].set_fontweight("bold")
