@@ -237,7 +237,7 @@ def test_it_accepts_what_it_can_do():
     class Cluster:
         name = "cluster"
 
-    assert "classify and forecast, and the task is cluster" in Gated().accepts(sequences, Cluster())
+    assert "the task cluster asks for something else" in Gated().accepts(sequences, Cluster())
     with pytest.raises(InputError, match=r"gated: found .*fewer than two"):
         one = loud()
         Gated().fit(replace(one, schema=replace(one.schema, classes=("one",))), one, Classify(), RUN)

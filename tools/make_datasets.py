@@ -7,6 +7,7 @@ SOURCES holds
     fsdd.npz                           github.com/Jakobovski/free-spoken-digit-dataset: audio int16 of all clips end to
                                        end, offsets, digit, speaker, take, rate
     taxi_new_york_passengers.csv.gz    datasets/taxi_new_york_passengers.csv of github.com/unit8co/darts, gzipped
+    t10k-images-idx3-ubyte.gz          the test digits of MNIST and, beside them, t10k-labels-idx1-ubyte.gz
 
 anywhere below it. The files are the same, byte for byte, on every run with the same numpy and zlib.
 """
@@ -29,6 +30,7 @@ FILES = Path(__file__).parents[1] / "src" / "timecell" / "data" / "files"
 QUIET = 35.0  # decibels below the loudest 10 ms: leading and trailing sound below it is cut off
 LONGEST = 1.0  # seconds; 7 of the 3,000 clips are longer
 TEST_TAKES = 5  # the usual test split: takes 0 to 4 of each digit and speaker
+DIGITS, GREYS = 6000, 16  # pictures of MNIST that are kept, and their levels of grey
 
 
 def spoken_digits(source: Path) -> bytes:
@@ -68,11 +70,25 @@ def taxi(source: Path) -> bytes:
     return gzip.compress(("time,passengers\n" + rows).encode(), mtime=0)
 
 
+def mnist(images: Path) -> bytes:
+    """The first pictures, rows as steps and columns as channels, in fewer levels of grey."""
+    labels = images.with_name(images.name.replace("images-idx3", "labels-idx1"))
+    pixels = np.frombuffer(gzip.decompress(images.read_bytes())[16:], np.uint8).reshape(-1, 28, 28)[:DIGITS]
+    packed = io.BytesIO()
+    np.savez_compressed(
+        packed,
+        x=(np.round(pixels / 255 * (GREYS - 1)) / (GREYS - 1)).astype(np.float16),
+        y=np.frombuffer(gzip.decompress(labels.read_bytes())[8:], np.uint8)[:DIGITS],
+    )
+    return packed.getvalue()
+
+
 def main(sources: Path) -> None:
-    """Write both files."""
+    """Write all files."""
     recipes = {
         "spoken-digits.npz": ("fsdd.npz", spoken_digits),
         "taxi.csv.gz": ("taxi_new_york_passengers.csv.gz", taxi),
+        "mnist.npz": ("t10k-images-idx3-ubyte.gz", mnist),
     }
     for name, (wanted, make) in recipes.items():
         found = sorted(sources.rglob(wanted))

@@ -23,7 +23,7 @@ from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.config import from_dict, to_dict
 from timecell.credit import BPTT, Credit
-from timecell.data.containers import Data, Schema, Sequences
+from timecell.data.containers import Cut, Data, Schema, Sequences
 from timecell.data.scaling import Standardise
 from timecell.errors import DataError, InputError, TimecellError
 from timecell.inference import predict
@@ -33,11 +33,8 @@ from timecell.recipe import Recipe
 from timecell.system import Run, Task
 from timecell.tasks import Forecasted
 from timecell.tasks.metrics import LEVELS, spread
-from timecell.tasks.truth import future, target_channels, windowed
+from timecell.tasks.truth import future, windowed
 from timecell.train import Trained, fit
-
-KINDS = {"classify": "sequences", "forecast": "series"}
-"""Tasks that a network can be asked -> the kind of data they are about."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +78,11 @@ class NetworkSystem:
         return {}
 
     def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Sequences of at least two classes, and series to forecast."""
-        kind = KINDS.get(task.name)
-        if kind is None:
-            return f"it can {' and '.join(KINDS)}, and the task is {task.name}"
-        if schema.kind != kind:
-            return f"to {task.name} is a task for {kind}, and the data are {schema.kind}"
+        """Every task that says what its outputs mean (`Task.outputs`), on data of its kind."""
+        if not hasattr(task, "outputs"):
+            return f"it answers [B, T, K], and the task {task.name} asks for something else"
+        if schema.kind != task.kind:
+            return f"to {task.name} is a task for {task.kind}, and the data are {schema.kind}"
         if task.name == "classify" and len(schema.classes or ()) < 2:
             return "there are fewer than two classes"
         return None
@@ -150,11 +146,11 @@ class FittedNetwork:
                 remedy="bring the same columns in the same order",
             )  # fmt: skip
         prediction = predict(self.network, self.scale.data(cast(Any, self._known(data))), self.task)
-        if not isinstance(prediction, Forecasted):
+        if isinstance(data, Cut) and hasattr(prediction, "rescaled"):
+            prediction = prediction.rescaled(self.scale.channels(data.target_channels))
+        if self.residuals is None or not isinstance(prediction, Forecasted):
             return prediction
-        scale = self.scale.channels(target_channels(windowed(data)))
-        forecast = Forecasted(scale.invert(prediction.values))
-        return forecast if self.residuals is None else forecast.widened(self.residuals, LEVELS)
+        return prediction.widened(self.residuals, LEVELS)
 
     def _known(self, data: Data) -> Data:
         """Sequences as what they were in training: counts or not, whatever these happen to look like, of its classes."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from timecell.cell import parameter_groups
@@ -19,6 +20,9 @@ from timecell.parameters import Option, Param
 
 UNDECAYED = ("delay", "neuron")
 """Roles without weight decay: zero is no neutral value for a delay or a time constant."""
+
+
+OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 def constant(done: float) -> float:
@@ -213,7 +217,7 @@ class Staged(Schedule):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with an AdamW of its own.
+    """A stretch of training with an optimiser of its own.
 
     Attributes:
         share: how much of the updates it takes, relative to the other stages.
@@ -223,6 +227,8 @@ class Stage:
         weight_decay: decoupled decay per unit of learning rate; delays and neuron constants have none.
         schedule: course of the learning rate: "cosine", "constant" or "onecycle".
         clip: largest norm of the whole gradient; None = no limit.
+        optimizer: "adamw", or "sgd" without momentum: the step is the gradient itself, so that what a rule promises of
+            its direction holds of the step too.
         prepare: name of a method called when the stage begins, on every submodule that has it, e.g. "harden".
         anneal: values that follow a schedule instead of being trained.
     """
@@ -233,12 +239,15 @@ class Stage:
     weight_decay: float = 0.0
     schedule: str = "cosine"
     clip: float | None = 1.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     prepare: str | None = None
     anneal: tuple[Schedule, ...] = ()
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise unknown_name("Stage(schedule)", self.schedule, SCHEDULES)
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name("Stage(optimizer)", self.optimizer, OPTIMIZERS)
         _positive("Stage(share)", self.share)
         _positive("Stage(lr)", self.lr)
         if self.clip is not None:
@@ -261,7 +270,7 @@ class Stage:
         return all(done >= anneal.share for anneal in self.anneal)
 
     def groups(self, net: nn.Module) -> list[dict[str, Any]]:
-        """AdamW's parameter groups by role; "peak" is a group's highest rate."""
+        """The optimiser's parameter groups by role; "peak" is a group's highest rate."""
         roles = parameter_groups(net)
         for role in self.rates:
             if role not in (known := {"weight", *UNDECAYED, *roles}):
@@ -274,6 +283,20 @@ class Stage:
             }
             for role, parameters in roles.items()
         ]
+
+    def optimiser(self, net: nn.Module) -> torch.optim.Optimizer:
+        """A new one for all parameters that are trained.
+
+        Raises:
+            InputError: there are none.
+        """
+        groups = self.groups(net)
+        if not groups:
+            raise InputError(
+                "net", found="no parameter to train", expected="at least one with requires_grad",
+                remedy="unfreeze one; a net that is fixed needs no fit",
+            )  # fmt: skip
+        return OPTIMIZERS[self.optimizer](groups, lr=self.lr)  # type: ignore[call-arg]
 
     def rate(self, done: float) -> float:
         """The learning rate, as a fraction of the highest, when this fraction of the stage is done."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 
 from timecell.card import Card
-from timecell.data.containers import Batch, Data, Schema, Sequences, Series
+from timecell.data.containers import Batch, Data, Kind, Schema, Sequences, Series
 from timecell.data.splits import Splits
 from timecell.errors import InputError
 
@@ -92,6 +92,10 @@ class Task(Protocol):
     @property
     def name(self) -> str:
         """Name on the command line."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of data that it is about."""
 
     @property
     def needs_whole(self) -> str | None:

@@ -225,13 +225,7 @@ class _Training:
         self._make_optimizer()
 
     def _make_optimizer(self) -> None:
-        groups = self.recipe.stages[self.at.stage].groups(self.net)
-        if not groups:
-            raise InputError(
-                "net", found="no parameter to train", expected="at least one with requires_grad",
-                remedy="unfreeze one; a net that is fixed needs no fit",
-            )  # fmt: skip
-        self.optimizer = self.fabric.setup_optimizers(torch.optim.AdamW(groups))
+        self.optimizer = self.fabric.setup_optimizers(self.recipe.stages[self.at.stage].optimiser(self.net))
 
     def _finish(self, show: Display) -> None:
         """The net as it is used: every stage begun, annealed values at their ends, the best weights."""

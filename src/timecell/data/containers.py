@@ -18,15 +18,19 @@ from torch import Tensor
 
 from timecell.errors import InputError
 
+Kind = Literal["sequences", "series", "events", "edges"]
+
 
 @dataclass(frozen=True)
 class Schema:
     """What a data set holds, without the data.
 
     Attributes:
-        kind: "sequences" (many labelled samples) or "series" (one long multivariate record).
-        channels: name of each column of the last axis.
-        classes: class names in the order of the integer targets; None where there is no label.
+        kind: "sequences" (many labelled samples), "series" (one long multivariate record), "events" (marked event
+            sequences in continuous time) or "edges" (a stream of contacts between the nodes of a graph).
+        channels: name of each column of the last axis; of edges, their features.
+        classes: class names in the order of the integer targets, or the names of the marks of events; None where there
+            is no label.
         rate: steps per second; None when unknown.
         lengths: (shortest, longest) number of steps of a sample.
         spikes: True if every value is a non-negative count of events.
@@ -34,7 +38,7 @@ class Schema:
         label: name of the column or array that the classes come from; None when there is none.
     """
 
-    kind: Literal["sequences", "series"]
+    kind: Kind
     channels: tuple[str, ...]
     classes: tuple[str, ...] | None = None
     rate: float | None = None
@@ -263,8 +267,29 @@ class Series:
         return replace(self, values=self.values[start:stop], time=time)
 
 
+class Cut:
+    """Pieces of one series: `Windows`, and what else is cut of one. What is measured on them is measured on `covered`."""
+
+    series: Series
+
+    @property
+    def covered(self) -> slice:
+        """The steps of the series that the pieces cover with their targets."""
+        raise NotImplementedError
+
+    @property
+    def input_channels(self) -> list[int]:
+        """Numbers of the series' channels that make the inputs."""
+        return list(range(self.series.values.shape[1]))
+
+    @property
+    def target_channels(self) -> list[int]:
+        """Numbers of the series' channels that are asked for."""
+        return list(range(self.series.values.shape[1]))
+
+
 @dataclass(frozen=True)
-class Windows:
+class Windows(Cut):
     """Every window of a series: `history` steps in, the `horizon` steps after it as target.
 
     Inputs never hold NaN: a missing value is replaced by the last one seen before it (by the channel's first seen
@@ -288,6 +313,16 @@ class Windows:
     def schema(self) -> Schema:
         """The series' schema with the window's length."""
         return replace(self.series.schema, lengths=(self.history, self.history))
+
+    @property
+    def covered(self) -> slice:
+        """From the first input to the last target."""
+        return slice(int(self.starts.min()), int(self.starts.max()) + self.history + self.horizon)
+
+    @property
+    def target_channels(self) -> list[int]:
+        """Numbers of the channels to forecast."""
+        return super().target_channels if self.targets is None else list(self.targets)
 
     @property
     def fingerprint(self) -> str:

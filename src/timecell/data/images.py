@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from timecell.data.containers import Sequences
+from timecell.data.datasets import files
+from timecell.data.readers import load
 from timecell.errors import InputError
 
 
@@ -67,3 +69,21 @@ def load_digits() -> Images:
     bunch = datasets.load_digits()
     pixels = (bunch.images / 16).astype(np.float32)
     return Images(pixels, bunch.target.astype(np.int64), tuple(str(k) for k in range(10)))
+
+
+def load_mnist() -> Images:
+    """6,000 handwritten digits of 28 x 28 pixels, 10 classes, in 16 grey levels.
+
+    They are the first 6,000 of the 10,000 *test* digits of MNIST (Y. LeCun, C. Cortes and C. Burges; CC BY-SA 3.0), so
+    what is measured on them is no score on MNIST. ``timecell.data.load`` reads the same file row by row, as sequences
+    of 28 steps and 28 channels.
+
+    Example:
+        >>> digits = load_mnist()
+        >>> digits.pixels.shape, float(digits.pixels.max()), len(digits.classes)
+        ((6000, 28, 28), 1.0, 10)
+    """
+    rows = load(files()["mnist"], kind="sequences")
+    assert isinstance(rows, Sequences) and rows.target is not None
+    pixels = rows.values.astype(np.float32).reshape(-1, 28, 28)
+    return Images(pixels, rows.target, tuple(str(k) for k in range(10)))

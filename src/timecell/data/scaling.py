@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from timecell.data.containers import Sequences, Windows
+from timecell.data.containers import Cut, Sequences
 from timecell.errors import DataError, InputError
 
-Labelled = TypeVar("Labelled", Sequences, Windows)
+Scaled = TypeVar("Scaled", bound="Sequences | Cut")
 ROUNDING = 1e-9  # of a channel's mean: a spread below it is rounding, and the channel constant
 
 
@@ -39,26 +39,23 @@ class Standardise:
     std: Float[np.ndarray, "C"]
 
     @classmethod
-    def fit(cls, train: Sequences | Windows) -> Standardise:
-        """Measured on all steps of these samples, or on the stretch of the series that these windows cover.
+    def fit(cls, train: Sequences | Cut) -> Standardise:
+        """Measured on all steps of these samples, or on the stretch of the series that these pieces cover.
 
         Missing values (NaN) have no part in it.
 
         Raises:
             InputError: a channel has no value at all.
         """
-        if isinstance(train, Windows):
-            last = int(train.starts.max()) + train.history + train.horizon
-            values = train.series.values[int(train.starts.min()) : last]
-        else:
-            values = train.values
+        whole = train.series if isinstance(train, Cut) else train
+        values = train.series.values[train.covered] if isinstance(train, Cut) else train.values
         C = values.shape[1]
-        if train.schema.spikes:
+        if whole.schema.spikes:
             return cls(np.zeros(C), np.ones(C))
         known = ~np.isnan(values)
         count = known.sum(axis=0)
         if not count.all():
-            name = train.schema.channels[int(np.argmin(count))]
+            name = whole.schema.channels[int(np.argmin(count))]
             raise InputError(
                 "train", found=f"no value of channel {name!r}", expected="at least one to measure its scale",
                 remedy="leave the channel out, or bring a record in which it has values early on",
@@ -83,11 +80,11 @@ class Standardise:
         """Values [..., C] back in their own units."""
         return x * _like(self.std, x) + _like(self.mean, x)
 
-    def data(self, data: Labelled) -> Labelled:
+    def data(self, data: Scaled) -> Scaled:
         """The same data in standard units, targets of windows included; batches of them are padded with zeros."""
-        if isinstance(data, Windows):
+        if isinstance(data, Cut):
             series = replace(data.series, values=self.apply(data.series.values))
-            return replace(data, series=series)
+            return replace(data, series=series)  # type: ignore[type-var]
         return data if data.schema.spikes else replace(data, values=self.apply(data.values))
 
     def channels(self, numbers: Sequence[int]) -> Standardise:

@@ -52,7 +52,7 @@ def by_sample(data: Sequences, seed: int = 0, valid: float = VALID, test: float 
         >>> len(parts.train), len(parts.valid), len(parts.test), sorted(parts.test.target.tolist())
         (12, 4, 4, [0, 0, 1, 1])
     """
-    _check_shares(valid, test)
+    check_shares(valid, test)
     if data.part is None:
         part = _deal(data, np.arange(len(data)), (1 - valid - test, valid, test), seed, whole=True)
     else:
@@ -94,7 +94,7 @@ def by_time(
         >>> [(len(p), int(p.starts[0]) + 8, len(p.series)) for p in (parts.train, parts.valid, parts.test)]
         [(15, 8, 26), (3, 26, 32), (5, 32, 40)]
     """
-    _check_shares(valid, test)
+    check_shares(valid, test)
     for name, steps in (("history", history), ("horizon", horizon)):
         if steps < 1:
             raise InputError(name, found=steps, expected="at least 1 step", remedy=f"pass a positive {name}")
@@ -204,7 +204,8 @@ def _keeps_groups(data: Sequences, part: Int[np.ndarray, "N"]) -> bool:
     return data.group is not None and not np.isin(data.group[part == 0], data.group[part == 2]).any()
 
 
-def _check_shares(valid: float, test: float) -> None:
+def check_shares(valid: float, test: float) -> None:
+    """Raise InputError unless both are shares that leave some to train on."""
     if not (valid > 0 and test > 0 and valid + test < 1):
         raise InputError(
             "valid, test", found=f"{valid} and {test}", expected="shares above 0 that leave some to train on",

@@ -13,7 +13,7 @@ from timecell.compare import Comparison
 from timecell.data.containers import Sequences, Windows
 from timecell.report.data_figures import border, time_title, times
 from timecell.report.look import ACCENT, BAND, DASHES, INK, PAPER, SECOND, Figure, Stroke, figure, label, strokes
-from timecell.tasks.truth import future, naive_scale, target_channels
+from timecell.tasks.truth import future, naive_scale
 
 Arrays = Mapping[str, np.ndarray]
 WRITTEN = 12  # classes up to which a confusion matrix has its numbers written in
@@ -120,7 +120,7 @@ def forecast(c: Comparison, test: Windows, item: int) -> Figure:
     start = int(test.starts[item])
     now, end = start + test.history, start + test.history + test.horizon
     begin = max(start, now - 3 * test.horizon)
-    t, y = times(test.series)[begin:end], test.series.values[begin:end, target_channels(test)[0]]
+    t, y = times(test.series)[begin:end], test.series.values[begin:end, test.target_channels[0]]
     stroke = forecast_strokes(c)
     line = {"type": "scatter", "mode": "lines" if test.horizon > 1 else "markers", "x": t[now - begin :]}
     traces: list[dict[str, Any]] = []

@@ -159,7 +159,7 @@ def confusions(c: Comparison, test: Sequences) -> str:
 
 def forecasts(c: Comparison, test: Windows) -> str:
     """Three windows with truth and forecasts, and the error by horizon."""
-    channel = test.schema.channels[error_figures.target_channels(test)[0]]
+    channel = test.schema.channels[test.target_channels[0]]
     examples = (
         f"Forecasts of {channel} in three test windows, by the error of {c.rows[0].slug} ({which(c, test)}); "
         f"dotted: the time of the forecast. {error_figures.band(c)}"

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import Batch, Data, Sequences, Series
+from timecell.data.containers import Batch, Data, Kind, Sequences, Series
 from timecell.data.splits import Splits, by_sample
 from timecell.errors import InputError, unknown_name
 from timecell.losses import first_spike_time, membrane_mse, membrane_peak, rate_mse, spike_count, step_ce, tet
@@ -71,6 +71,7 @@ class Classify:
     criterion: Criterion = "cross_entropy"
 
     name: ClassVar[str] = "classify"
+    kind: ClassVar[Kind] = "sequences"
 
     def __post_init__(self) -> None:
         if self.readout not in get_args(Readout):

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import Batch, Data, Sequences, Series
+from timecell.data.containers import Batch, Data, Kind, Sequences, Series
 from timecell.data.splits import Splits, by_time
 from timecell.errors import InputError, unknown_name
 from timecell.system import Scores, System
@@ -25,7 +25,7 @@ from timecell.tasks import metrics
 from timecell.tasks.forecasters import Naive, RidgeLags, SeasonalNaive
 from timecell.tasks.predictions import Forecasted
 from timecell.tasks.readout import last, lengths, span
-from timecell.tasks.truth import future, naive_scale, target_channels, windowed
+from timecell.tasks.truth import future, naive_scale, windowed
 
 Error = Literal["absolute", "huber"]
 LOSSES: dict[Error, Callable[..., Tensor]] = {"absolute": F.l1_loss, "huber": F.huber_loss}
@@ -66,6 +66,7 @@ class Forecast:
     season: int = 1
 
     name: ClassVar[str] = "forecast"
+    kind: ClassVar[Kind] = "series"
     needs_whole: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
@@ -187,7 +188,7 @@ class Forecast:
 
     def _leading(self, data: Data) -> list[int]:
         """The numbers of the target channels, known to be the first ones."""
-        found = target_channels(windowed(data))
+        found = windowed(data).target_channels
         if found != list(range(len(found))):
             raise InputError(
                 "data.targets",

@@ -17,7 +17,7 @@ from timecell.tasks.fitted import FittedArrays
 from timecell.tasks.metrics import LEVELS, spread
 from timecell.tasks.predictions import Forecasted
 from timecell.tasks.ridge import ridge_path
-from timecell.tasks.truth import future, past, target_channels, windowed
+from timecell.tasks.truth import future, past, windowed
 
 MAX_WINDOWS = 10_000  # that ridge regression is fitted on, evenly spaced; neighbours overlap in all but one step
 MAX_LAGGED = 2_000  # values of the past in its input, all channels together
@@ -95,7 +95,7 @@ class Repeated(FittedForecaster):
             )
         season = np.concatenate([_last_season(windows.select(i), self.period) for i in _chunks(len(windows))])
         ahead = np.arange(windows.horizon) % self.period
-        return season[:, ahead][:, :, target_channels(windows)]
+        return season[:, ahead][:, :, windows.target_channels]
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class LaggedForecaster(FittedForecaster):
         Raises:
             InputError: the windows have another horizon, other channels, or fewer steps than the lags.
         """
-        channels, targets = windows.series.values.shape[1], len(target_channels(windows))
+        channels, targets = windows.series.values.shape[1], len(windows.target_channels)
         found = windows.horizon, self.lags <= windows.history, len(self.weight), len(self.bias)
         features = self.lags * channels + len(_phase_features(self.period, np.zeros(1))[0])
         if found != (self.horizon, True, features, self.horizon * targets):
@@ -288,7 +288,7 @@ def inputs(
     last = recent[:, -1]
     earlier = (recent[:, :-1] - last[:, None]).reshape(len(recent), -1)
     x = np.concatenate([last, earlier, _phase_features(period, _origins(windows, rate))], axis=1)
-    return x, last[:, target_channels(windows)]
+    return x, last[:, windows.target_channels]
 
 
 def _last_season(windows: Windows, period: int) -> Float[np.ndarray, "N P C"]:

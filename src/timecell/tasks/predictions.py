@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from timecell.data.scaling import Standardise
 from timecell.errors import InputError
 
 
@@ -119,6 +120,11 @@ class Forecasted:
                     remedy="the fit has diverged, or its input held a NaN: lower the learning rate, check the input",
                 )
 
+    def rescaled(self, scale: Standardise) -> Forecasted:
+        """The same forecasts in the units that the scale of their channels came from."""
+        quantiles = None if self.quantiles is None else scale.invert(self.quantiles.swapaxes(2, 3)).swapaxes(2, 3)
+        return Forecasted(scale.invert(self.values), quantiles, self.levels)
+
     def widened(self, offsets: Float[np.ndarray, "#H #C Q"], levels: tuple[float, ...]) -> Forecasted:
         """The same point forecasts with quantiles around them; offsets come from `residual_quantiles`."""
         return Forecasted(self.values, self.values[..., None] + offsets, levels)
@@ -128,3 +134,57 @@ class Forecasted:
         if self.quantiles is None:
             return {"values": self.values}
         return {"values": self.values, "quantiles": self.quantiles, "levels": np.array(self.levels)}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Values of the target channels at every step that counts, in the units of the data.
+
+    Attributes:
+        values: [N, L, C'] one row of stretches after the other; what lies beyond the end of the part is not scored.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+
+    values: Float[np.ndarray, "N L C"]
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.values).all():
+            raise InputError(
+                "values", found="NaN or infinity", expected="finite values",
+                remedy="the fit has diverged, or its input held a NaN: lower the learning rate, check the input",
+            )  # fmt: skip
+
+    def rescaled(self, scale: Standardise) -> Decoded:
+        """The same in the units that the scale of the targets came from."""
+        return Decoded(scale.invert(self.values))
+
+    def arrays(self) -> dict[str, Any]:
+        """`values`."""
+        return {"values": self.values}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Expected counts of the units in every bin.
+
+    Attributes:
+        values: [N, L, C'] above zero.
+
+    Raises:
+        InputError: a value is not finite, or not above zero: a spike there would be impossible.
+    """
+
+    values: Float[np.ndarray, "N L C"]
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.values) & (self.values > 0)).all():
+            raise InputError(
+                "values", found="a rate that is not finite or not above zero", expected="expected counts above 0",
+                remedy="answer with the exponential of something finite",
+            )  # fmt: skip
+
+    def arrays(self) -> dict[str, Any]:
+        """`values`."""
+        return {"values": self.values}

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
+from torch import Tensor
 
-from timecell.data.containers import Data, Sequences, Windows, fill_forward
+from timecell.data.containers import Batch, Data, Sequences, Series, Windows, fill_forward
+from timecell.data.stretches import Stretches
 from timecell.errors import InputError
 
 
@@ -121,11 +123,6 @@ def windowed(data: object) -> Windows:
     return data
 
 
-def target_channels(data: Windows) -> list[int]:
-    """Numbers of the channels to forecast."""
-    return list(range(data.series.values.shape[1]) if data.targets is None else data.targets)
-
-
 def past(data: Windows) -> Float[np.ndarray, "N L C"]:
     """Inputs of all windows in double precision, gaps filled as in `Windows.batch`.
 
@@ -142,7 +139,7 @@ def past(data: Windows) -> Float[np.ndarray, "N L C"]:
 def future(data: Windows) -> Float[np.ndarray, "N H K"]:
     """Targets of all windows in double precision; NaN where not observed."""
     at = data.starts[:, None] + data.history + np.arange(data.horizon)
-    return data.series.values[:, target_channels(data)][at].astype(np.float64)
+    return data.series.values[:, data.target_channels][at].astype(np.float64)
 
 
 def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
@@ -160,7 +157,7 @@ def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
         >>> naive_scale(Windows(series, history=3, horizon=1, starts=np.array([0, 1]))).tolist()
         [2.0]
     """
-    known = data.series.values[: int(data.starts.min()) + data.history, target_channels(data)]
+    known = data.series.values[: int(data.starts.min()) + data.history, data.target_channels]
     scale = np.full(known.shape[1], np.nan)
     for lag in (data.schema.period or 1, 1):
         change = np.abs(known[lag:] - known[:-lag])
@@ -169,7 +166,7 @@ def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
         rounding = 1e-9 * np.nanmax(np.abs(known), axis=0, initial=0)
         scale = np.where(np.isnan(scale) & (mean > rounding), mean, scale)
     if np.isnan(scale).all():
-        names = ", ".join(data.schema.channels[c] for c in target_channels(data))
+        names = ", ".join(data.schema.channels[c] for c in data.target_channels)
         raise InputError(
             "data",
             found=f"no change in {names} before step {len(known)}",
@@ -177,3 +174,43 @@ def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
             remedy="forecast another channel, or pass a longer series",
         )
     return scale
+
+
+def whole_series(data: object) -> Series:
+    """The same data, known to be a series."""
+    if not isinstance(data, Series):
+        raise InputError(
+            "data", found=type(data).__name__, expected="a Series",
+            remedy="labelled sequences are for Classify, events for NextEvent, edges for LinkPrediction",
+        )  # fmt: skip
+    return data
+
+
+def usual_history(series: Series) -> int:
+    """Steps to warm up on where nobody says how many."""
+    return max(1, min(100, len(series) // 40))
+
+
+def stretches(data: object) -> Stretches:
+    """The same data, known to be stretches."""
+    if not isinstance(data, Stretches):
+        raise InputError(
+            "data", found=type(data).__name__, expected="Stretches of a series", remedy="cut it with the task's split"
+        )
+    return data
+
+
+def counted(batch: Batch) -> Float[Tensor, "B T K"]:
+    """The targets, NaN where a step does not count."""
+    if batch.target is None:
+        raise InputError("batch.target", found="None", expected="[B, T, C'] targets", remedy="cut it from Stretches")
+    return batch.target
+
+
+def require_shape(values: np.ndarray, truth: np.ndarray) -> None:
+    """Raise InputError unless a prediction is of these stretches."""
+    if values.shape != truth.shape:
+        raise InputError(
+            "prediction", found=f"shape {values.shape}", expected=f"{truth.shape}",
+            remedy="predict the stretches that are scored",
+        )  # fmt: skip
