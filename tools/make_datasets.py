@@ -30,7 +30,7 @@ FILES = Path(__file__).parents[1] / "src" / "timecell" / "data" / "files"
 QUIET = 35.0  # decibels below the loudest 10 ms: leading and trailing sound below it is cut off
 LONGEST = 1.0  # seconds; 7 of the 3,000 clips are longer
 TEST_TAKES = 5  # the usual test split: takes 0 to 4 of each digit and speaker
-DIGITS, GREYS = 6000, 16  # pictures of MNIST that are kept, and their levels of grey
+DIGITS, GREYS = 5000, 16  # pictures of MNIST that are kept, and their levels of grey
 
 
 def spoken_digits(source: Path) -> bytes:

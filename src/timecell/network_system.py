@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import nn
 
 from timecell._version import __version__
@@ -31,9 +31,6 @@ from timecell.lens import synaptic_operations
 from timecell.pretrained import read_folder, write_folder
 from timecell.recipe import Recipe
 from timecell.system import Run, Task
-from timecell.tasks import Forecasted
-from timecell.tasks.metrics import LEVELS, spread
-from timecell.tasks.truth import future, windowed
 from timecell.train import Trained, fit
 
 
@@ -106,7 +103,7 @@ class NetworkSystem:
         parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)  # before a stage may freeze some
         trained = fit(net, near, task, valid=held_out, credit=self.credit(), recipe=self.recipe(), run=run)
         fitted = FittedNetwork(self, train.schema, task, scale, outputs, net, report_of(trained, parameters, held_out))
-        return fitted.with_quantiles(valid)
+        return fitted.calibrated(valid)
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,8 @@ class FittedNetwork:
         outputs: output units.
         network: the net, in eval mode.
         report: how the training went.
-        residuals: [H, C', Q] how far the validation targets lay from the forecasts, at `LEVELS`; None where the task is
-            no forecast, or where a step of some channel was never observed.
+        calibration: what the task learnt from the answers to the validation data (how wide a forecast is, above which
+            score a step is an anomaly); None where it learns nothing of them.
     """
 
     system: NetworkSystem
@@ -132,7 +129,7 @@ class FittedNetwork:
     outputs: int
     network: nn.Module
     report: Mapping[str, Any] = field(default_factory=dict)
-    residuals: Float[np.ndarray, "H C Q"] | None = None
+    calibration: Shaped[np.ndarray, "..."] | None = None
 
     def predict(self, data: Data) -> Any:
         """The task's prediction, in the units of the data.
@@ -148,9 +145,9 @@ class FittedNetwork:
         prediction = predict(self.network, self.scale.data(cast(Any, self._known(data))), self.task)
         if isinstance(data, Cut) and hasattr(prediction, "rescaled"):
             prediction = prediction.rescaled(self.scale.channels(data.target_channels))
-        if self.residuals is None or not isinstance(prediction, Forecasted):
+        if self.calibration is None:
             return prediction
-        return prediction.widened(self.residuals, LEVELS)
+        return cast(Any, self.task).calibrated(prediction, self.calibration)
 
     def _known(self, data: Data) -> Data:
         """Sequences as what they were in training: counts or not, whatever these happen to look like, of its classes."""
@@ -159,12 +156,11 @@ class FittedNetwork:
         schema = replace(data.schema, spikes=self.schema.spikes, classes=self.schema.classes)
         return replace(data, schema=schema, target=None)
 
-    def with_quantiles(self, valid: Data) -> FittedNetwork:
-        """The same with quantiles around its forecasts, if it makes any, from its errors on these data."""
-        prediction = self.predict(valid)
-        if not isinstance(prediction, Forecasted):
+    def calibrated(self, valid: Data) -> FittedNetwork:
+        """The same with what the task learns from its answers to these data, if it learns anything of them."""
+        if not hasattr(self.task, "calibration"):
             return self
-        return replace(self, residuals=spread(prediction.values, future(windowed(valid))))
+        return replace(self, calibration=self.task.calibration(self.predict(valid), valid))
 
     def save(self, folder: Path) -> None:
         """Write config.json, model.safetensors and README.md, each whole or not at all; `load` reads them."""
@@ -178,8 +174,8 @@ class FittedNetwork:
             "report": to_dict(self.report),
         }
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        if self.residuals is not None:
-            tensors["residuals"] = torch.from_numpy(self.residuals)
+        if self.calibration is not None:
+            tensors["calibration"] = torch.from_numpy(self.calibration)
         write_folder(Path(folder), config, tensors, self._card_text())
 
     @classmethod
@@ -205,7 +201,7 @@ class FittedNetwork:
             recipe = system.recipe()
             recipe.reach(net, recipe.last, 1.0)
             place = folder / "model.safetensors"
-            residuals = tensors.pop("residuals", None)
+            calibration = tensors.pop("calibration", None)
             net.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
         except TimecellError:
             raise
@@ -214,7 +210,7 @@ class FittedNetwork:
                 str(place), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
                 remedy="save the model again",
             ) from e  # fmt: skip
-        array = None if residuals is None else residuals.numpy()
+        array = None if calibration is None else calibration.numpy()
         return cls(system, schema, task, scale, outputs, net.eval(), report, array)
 
     def _card_text(self) -> str:

@@ -110,6 +110,9 @@ class Task(Protocol):
     def baselines(self) -> list[System]:
         """What an honest comparison includes."""
 
+    # A task may learn from the answers to the validation data, and say so in the answers to others:
+    #     calibration(prediction, data) -> array or None;  calibrated(prediction, array) -> prediction
+
     # --- what a network needs -----------------------------------------------------------------------------------
     def outputs(self, data: Data) -> int:
         """Number of output units K a network needs."""

@@ -31,14 +31,15 @@ def tuned(system: NetworkSystem, space: Mapping[str, Sequence[Any]], splits: Spl
         system: with the settings that are not tuned.
         space: field -> values; all combinations are tried.
         splits: of the data; the test part is looked at once.
-        task: whose primary metric, higher being better, chooses and scores.
+        task: whose primary metric chooses and scores.
         run: seed and budget of each fit.
     """
     tried = []
     for values in product(*space.values()):
         chosen = dict(zip(space, values))
         fitted = replace(system, **chosen).fit(splits.train, splits.valid, task, run)
-        tried.append((task.score(fitted.predict(splits.valid), splits.valid).value, fitted, chosen))
+        scores = task.score(fitted.predict(splits.valid), splits.valid)
+        tried.append((scores.value if scores.higher_is_better else -scores.value, fitted, chosen))
     _, best, chosen = max(tried, key=lambda one: one[0])
     scores = task.score(best.predict(splits.test), splits.test)
     extra = {**chosen, "parameters": best.report["parameters"], "operations": best.report["synaptic_operations"]}

@@ -127,7 +127,7 @@ def bare(net: nn.Module) -> nn.Module:
 
 
 def _flat(net: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    if type(net) is not Sequential:
+    if not isinstance(net, Sequential) or type(net).forward is not Sequential.forward:
         raise InputError(
             f"net[{prefix}]" if prefix else "net", found=type(net).__name__,
             expected="a timecell.Sequential: this credit rule goes from layer to layer",

@@ -72,16 +72,16 @@ def load_digits() -> Images:
 
 
 def load_mnist() -> Images:
-    """6,000 handwritten digits of 28 x 28 pixels, 10 classes, in 16 grey levels.
+    """5,000 handwritten digits of 28 x 28 pixels, 10 classes, in 16 grey levels.
 
-    They are the first 6,000 of the 10,000 *test* digits of MNIST (Y. LeCun, C. Cortes and C. Burges; CC BY-SA 3.0), so
+    They are the first 5,000 of the 10,000 *test* digits of MNIST (Y. LeCun, C. Cortes and C. Burges; CC BY-SA 3.0), so
     what is measured on them is no score on MNIST. ``timecell.data.load`` reads the same file row by row, as sequences
     of 28 steps and 28 channels.
 
     Example:
         >>> digits = load_mnist()
         >>> digits.pixels.shape, float(digits.pixels.max()), len(digits.classes)
-        ((6000, 28, 28), 1.0, 10)
+        ((5000, 28, 28), 1.0, 10)
     """
     rows = load(files()["mnist"], kind="sequences")
     assert isinstance(rows, Sequences) and rows.target is not None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -157,6 +158,15 @@ class Forecast:
         """The forecasts of all windows."""
         self._leading(data)
         return Forecasted(answers.detach().cpu().double().numpy())
+
+    def calibration(self, prediction: Forecasted, data: Data) -> Float[np.ndarray, "H C Q"] | None:
+        """How far the truth lies from the forecasts of these (validation) data, at `metrics.LEVELS`; None where a step
+        of some channel is never observed."""
+        return metrics.spread(prediction.values, future(windowed(data)))
+
+    def calibrated(self, prediction: Forecasted, residuals: Float[np.ndarray, "H C Q"]) -> Forecasted:
+        """The forecasts with these quantiles around them."""
+        return prediction.widened(residuals, metrics.LEVELS)
 
     def _answer(self, y: Tensor, batch: Batch, steps: slice) -> tuple[Float[Tensor, "b H C"], Bool[Tensor, "B"]]:
         """Forecasts of the windows whose last step lies in the slice, and which these are."""
