@@ -66,12 +66,15 @@ class Scores:
         primary: the metric that ranks.
         higher_is_better: direction of the primary metric.
         items: [N] the primary metric's contribution of each test item (correct 0/1, absolute error, ...).
+        blocks: [N] a number for each item; items of one block are not independent (windows that overlap, events of one
+            sequence) and a bootstrap draws them together. None: each item stands alone.
     """
 
     metrics: Mapping[str, float]
     primary: str
     higher_is_better: bool
     items: Any = None
+    blocks: Any = None
 
     @property
     def value(self) -> float:

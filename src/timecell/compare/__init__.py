@@ -20,7 +20,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-from jaxtyping import Int
 
 from timecell.compare.jobs import Broken, Job, Outcome, Round, Scored, run_all, workers
 from timecell.compare.plan import admit, chosen, hyperparameters, refits, with_baselines
@@ -28,7 +27,7 @@ from timecell.compare.progress import Board
 from timecell.compare.results import Behind, Comparison, Failed, Rejected, Row, Trial, differences
 from timecell.compare.settings import Settings
 from timecell.compare.store import Store
-from timecell.data.containers import Data, Sequences, Series, Windows
+from timecell.data.containers import Sequences, Series
 from timecell.errors import TimecellError
 from timecell.files import write_whole
 from timecell.system import Splits, System, Task
@@ -89,7 +88,7 @@ def compare(
         question=repr(task),
         metric=one.primary,
         higher_is_better=one.higher_is_better,
-        rows=ranked(rows, scored, overlapping(splits.test)),
+        rows=ranked(rows, scored),
         rejected=tuple(rejected),
         failed=tuple(failed),
         data=description(data, splits),
@@ -135,22 +134,15 @@ def trial(job: Job, outcome: Scored | Broken) -> Trial:
     return Trial(hyperparameters(job.system), outcome.value)
 
 
-def ranked(
-    rows: Mapping[str, Row], scored: Mapping[str, Sequence[Scored]], blocks: Int[np.ndarray, " N"]
-) -> tuple[Row, ...]:
+def ranked(rows: Mapping[str, Row], scored: Mapping[str, Sequence[Scored]]) -> tuple[Row, ...]:
     """Rows by their mean test metric, best first, each with its difference from the first."""
     higher = next(iter(scored.values()))[0].higher_is_better
     order = sorted(rows, key=lambda slug: rows[slug].metric, reverse=higher)
     items = [np.stack([s.arrays["items"] for s in scored[slug]]) for slug in order if "items" in scored[slug][0].arrays]
     if len(items) < len(order):
         return tuple(rows[slug] for slug in order)
-    behind = differences(items, blocks, higher)
+    behind = differences(items, scored[order[0]][0].arrays["blocks"], higher)
     return tuple(replace(rows[slug], behind=b if n else None) for n, (slug, b) in enumerate(zip(order, behind)))
-
-
-def overlapping(test: Data) -> Int[np.ndarray, " N"]:
-    """A block number for each test item: windows whose forecasts overlap share one, sequences stand alone."""
-    return test.starts // test.horizon if isinstance(test, Windows) else np.arange(len(test))
 
 
 def description(data: Sequences | Series, splits: Splits) -> dict[str, Any]:

@@ -60,8 +60,7 @@ class Scored:
         metrics: all of them.
         seconds: wall time of the fit.
         report: what the fit says of itself.
-        arrays: "items", the primary metric's contribution of each scored item (where the task gives them), and the
-            arrays of the prediction under "prediction." and their names (of a job that keeps them).
+        arrays: "items" and their "blocks" (see `Scores`; where the task gives them), and the arrays of the prediction under "prediction." and their names (of a job that keeps them).
     """
 
     value: float
@@ -121,7 +120,11 @@ class Round:
         scores = self.task.score(prediction, self.scored)
         if not np.isfinite(scores.value):
             raise ArithmeticError(f"{scores.primary} is {scores.value}: the fit has diverged")
-        arrays = {} if scores.items is None else {"items": np.asarray(scores.items, dtype=float)}
+        arrays = {}
+        if scores.items is not None:
+            items = np.asarray(scores.items, dtype=float)
+            alone = scores.blocks is None
+            arrays = {"items": items, "blocks": np.arange(len(items)) if alone else np.asarray(scores.blocks)}
         if job.keep:
             arrays |= {f"prediction.{k}": v for k, v in thinned(prediction.arrays(), len(self.scored)).items()}
         return Scored(

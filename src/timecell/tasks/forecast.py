@@ -120,7 +120,7 @@ class Forecast:
                 remedy="predict the windows that are scored",
             )
         values, items = metrics.forecasting(prediction, truth, naive_scale(windows))
-        return Scores(values, "mase", False, items)
+        return Scores(values, "mase", False, items, blocks=windows.starts // windows.horizon)
 
     def baselines(self) -> list[System]:
         """The last value, the last season, ridge regression on lags."""
