@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 
 from timecell.card import Card
-from timecell.data.containers import Batch, Data, Kind, Schema, Sequences, Series
+from timecell.data.containers import AnyData, Batch, Data, Kind, Schema
 from timecell.data.splits import Splits
 from timecell.errors import InputError
 
@@ -104,7 +104,7 @@ class Task(Protocol):
     def needs_whole(self) -> str | None:
         """Why the loss needs all of T at once; None if it is a sum over steps (then any credit slices will do)."""
 
-    def split(self, data: Sequences | Series, seed: int = 0) -> Splits:
+    def split(self, data: AnyData, seed: int = 0) -> Splits:
         """Train, validation and test parts that respect time and groups."""
 
     def score(self, prediction: Any, data: Data) -> Scores:

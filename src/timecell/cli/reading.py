@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from timecell.cli.command import Command, File, say
-from timecell.errors import InputError
+from timecell.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from timecell.data import Sequences, Series
+    from timecell.data.containers import AnyData
     from timecell.system import System, Task
+
+USUAL = {"sequences": "classify", "series": "forecast", "events": "next-event", "edges": "link"}
+"""Kind of data -> what is asked of them unless somebody says it."""
 
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
@@ -26,10 +29,12 @@ class Reading(Command):
     Attributes:
         file: a file, or a folder with one folder for each class: CSV, Parquet, NPZ, NPY, HDF5, .ts, WAV, EDF, NWB, N-MNIST,
             AEDAT; or a data set that ships with timecell: spoken-digits, taxi.
-        task: classify or forecast; found from the file unless you say it.
-        target: the column of labels; or the channels to forecast (all unless you name some).
+        task: classify, forecast, impute, detect, decode, co-smooth, next-event or link; found from the file unless you say
+            it.
+        target: the column of labels (of classes, of marks of events, of anomalies); or the channels to forecast (all
+            unless you name some), to decode, or the units to hold out.
         horizon: steps to forecast.
-        history: steps to forecast from; two seasons, or twice the horizon, unless you say it.
+        history: steps that are looked back on; what is usual for the task unless you say it.
         id: column that says which sequence a row belongs to.
         time: column of time stamps.
         group: column of groups that are never split: subjects, sessions, speakers.
@@ -48,7 +53,7 @@ class Reading(Command):
     """
 
     file: File
-    task: Literal["classify", "forecast"] | None = None
+    task: Name = None
     target: Names = ()
     horizon: int | None = None
     history: int | None = None
@@ -77,35 +82,66 @@ class Reading(Command):
 
     def options(self) -> dict[str, Any]:
         """How the file is read, as arguments of `timecell.data.load`."""
-        kind = {"classify": "sequences", "forecast": "series", None: None}[self.task]
         roles = {"id": self.id, "time": self.time, "group": self.group}
         names = ("ignore", "period", "dt", "tick", "size", "pool", "rate", "filters", "epoch", "item", "gaps")
+        kind = None if self.task is None else asked_for(self.task).kind
         return {"kind": kind, **roles, **{n: getattr(self, n) for n in names}, "classes": self.classes or None}
 
-    def load(self) -> tuple[Sequences | Series, Task]:
+    def load(self) -> tuple[AnyData, Task]:
         """The data and the task.
 
         Raises:
             InputError: the options do not fit the task, or each other.
             DataError: the file cannot be read.
         """
-        from timecell.data import Series, describe, load
-        from timecell.tasks import Classify, Forecast
+        from timecell.data import describe, load
 
-        label = self.target[0] if self.target and self.task != "forecast" else None
-        data = load(self.path, target=label, **self.options())
+        chosen = None if self.task is None else asked_for(self.task)
+        of_channels = chosen is not None and channels_field(chosen) is not None
+        data = load(self.path, target=None if of_channels or not self.target else self.target[0], **self.options())
         say(f"{self.file}: {describe(data)}")
-        if isinstance(data, Series):
-            task = Forecast(history=self.history, targets=self.target)
-            task = task if self.horizon is None else replace(task, horizon=self.horizon)
-            return data, task.seasonal(data)
-        for name, given in {"horizon": self.horizon, "history": self.history, "target": self.target[1:]}.items():
-            if given:
+        return data, self.asked(chosen or asked_for(USUAL[data.schema.kind]), data)
+
+    def asked(self, task: Any, data: AnyData) -> Task:
+        """The task with what was said of it.
+
+        Raises:
+            InputError: something was said that the task does not know.
+        """
+        known = {field.name for field in fields(task)}
+        given: dict[str, Any] = {"horizon": self.horizon, "history": self.history}
+        channels = channels_field(task)
+        labels = self.target if channels is None else ()
+        if channels is not None:
+            given[channels] = self.target
+        given = {name: value for name, value in given.items() if value}
+        for name, value in [*given.items(), ("target", labels[1:])]:
+            if value and name not in known:
                 raise InputError(
-                    name, found=given, expected="nothing, since the file holds labelled sequences",
-                    remedy="leave it out, or say --task forecast",
+                    name, found=value, expected=f"nothing, since the task is {task.name}",
+                    remedy="leave it out, or name another task: --task forecast",
                 )  # fmt: skip
-        return data, Classify()
+        made = task(**given)
+        return made.seasonal(data) if hasattr(made, "seasonal") else made
+
+
+def asked_for(name: str) -> Any:
+    """The class of the task of this name.
+
+    Raises:
+        InputError: there is no such task; the message has the closest name.
+    """
+    from timecell.tasks import every
+
+    tasks = every()
+    if name not in tasks:
+        raise unknown_name("task", name, tasks)
+    return tasks[name]
+
+
+def channels_field(task: Any) -> str | None:
+    """The attribute of a task that takes names of channels; None where a name after --target is a column of labels."""
+    return next((field.name for field in fields(task) if field.name in ("targets", "held_out")), None)
 
 
 def everything(root: Path) -> dict[str, System]:

@@ -27,7 +27,7 @@ from timecell.compare.progress import Board
 from timecell.compare.results import Behind, Comparison, Failed, Rejected, Row, Trial, differences
 from timecell.compare.settings import Settings
 from timecell.compare.store import Store
-from timecell.data.containers import Sequences, Series
+from timecell.data.containers import AnyData
 from timecell.errors import TimecellError
 from timecell.files import write_whole
 from timecell.system import Splits, System, Task
@@ -35,9 +35,7 @@ from timecell.system import Splits, System, Task
 __all__ = ["Behind", "Comparison", "Failed", "Rejected", "Row", "Settings", "Trial", "compare"]
 
 
-def compare(
-    data: Sequences | Series, task: Task, systems: Sequence[System], settings: Settings | None = None
-) -> Comparison:
+def compare(data: AnyData, task: Task, systems: Sequence[System], settings: Settings | None = None) -> Comparison:
     """Fit many systems and the task's baselines to the same data under the same budget, and rank them.
 
     A system that does not accept the data, or that raises, gets no row and is listed with the reason. With
@@ -145,7 +143,7 @@ def ranked(rows: Mapping[str, Row], scored: Mapping[str, Sequence[Scored]]) -> t
     return tuple(replace(rows[slug], behind=b if n else None) for n, (slug, b) in enumerate(zip(order, behind)))
 
 
-def description(data: Sequences | Series, splits: Splits) -> dict[str, Any]:
+def description(data: AnyData, splits: Splits) -> dict[str, Any]:
     """The schema, the sizes of data and parts, and the fingerprint."""
     parts = {name: len(part) for name, part in vars(splits).items()}
     return {**vars(data.schema), "size": len(data), **parts, "fingerprint": data.fingerprint}

@@ -75,8 +75,8 @@ class Batch:
         return len(self.x)
 
 
-class Data(Protocol):
-    """Anything that can be cut into batches: `Sequences` and `Windows`."""
+class AnyData(Protocol):
+    """What a file holds: `Sequences`, a `Series`, `EventSequences` or `TemporalEdges`; a task splits it into parts."""
 
     @property
     def schema(self) -> Schema:
@@ -87,6 +87,10 @@ class Data(Protocol):
         """Hash of the content, for ledgers and caches."""
 
     def __len__(self) -> int: ...
+
+
+class Data(AnyData, Protocol):
+    """Anything that can be cut into batches: `Sequences` and `Windows`."""
 
     def batch(self, index: Int[np.ndarray, "B"]) -> Batch:
         """The samples with these numbers, padded."""

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from timecell.compare import Comparison, Row
-from timecell.data.containers import Data, Sequences, Series, Windows
+from timecell.data.containers import AnyData, Data, Sequences, Windows
 from timecell.data.readers import describe
 from timecell.errors import InputError
 from timecell.files import write_whole
@@ -25,7 +25,7 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 
 
 def write_html(
-    path: Path, c: Comparison, data: Sequences | Series, task: Task, source: str = "", notes: Sequence[str] = ()
+    path: Path, c: Comparison, data: AnyData, task: Task, source: str = "", notes: Sequence[str] = ()
 ) -> None:
     """Write the report of a comparison, whole or not at all.
 
@@ -44,7 +44,7 @@ def write_html(
     write_whole(path, page(c, data, task, source, notes).encode())
 
 
-def page(c: Comparison, data: Sequences | Series, task: Task, source: str = "", notes: Sequence[str] = ()) -> str:
+def page(c: Comparison, data: AnyData, task: Task, source: str = "", notes: Sequence[str] = ()) -> str:
     """The report's text; arguments and errors as in `write_html`."""
     if data.fingerprint != c.data["fingerprint"]:
         raise InputError(
@@ -72,7 +72,7 @@ def page(c: Comparison, data: Sequences | Series, task: Task, source: str = "", 
     ])  # fmt: skip
 
 
-def header(c: Comparison, data: Sequences | Series, title: str, notes: Sequence[str]) -> str:
+def header(c: Comparison, data: AnyData, title: str, notes: Sequence[str]) -> str:
     """What was asked, what came out, what the data are."""
     parts = f"{c.data['train']} training, {c.data['valid']} validation and {c.data['test']} test samples"
     known = {"data": describe(data), "parts": parts, "asked": c.question}

@@ -1,12 +1,35 @@
-"""What is asked of the data: `Classify`, `Forecast`.
+"""What is asked of the data. `every()` finds the tasks by walking this folder.
 
 A task knows how to split, what to lose, how to score, and which baselines an honest comparison includes.
 """
 
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
 from timecell.tasks.classify import Classify
+from timecell.tasks.decode import Decode
 from timecell.tasks.fitted import FittedArrays
 from timecell.tasks.forecast import Forecast
+from timecell.tasks.likelihood import CoSmoothing
 from timecell.tasks.metrics import residual_quantiles
-from timecell.tasks.predictions import ClassScores, Forecasted
+from timecell.tasks.predictions import ClassScores, Decoded, Forecasted, Rates
 
-__all__ = ["ClassScores", "Classify", "FittedArrays", "Forecast", "Forecasted", "residual_quantiles"]
+__all__ = [
+    "ClassScores", "Classify", "CoSmoothing", "Decode", "Decoded", "FittedArrays", "Forecast", "Forecasted", "Rates", "every",
+    "residual_quantiles",
+]  # fmt: skip
+
+
+def every() -> dict[str, Any]:
+    """Name on the command line -> class of each task: what has a `name`, a `kind` of data and a `split`.
+
+    Example:
+        >>> [name for name, task in every().items() if task.kind == "sequences"]
+        ['classify']
+    """
+    modules = [importlib.import_module(f"timecell.tasks.{m.name}") for m in pkgutil.iter_modules(__path__)]
+    own = [thing for m in modules for thing in vars(m).values() if getattr(thing, "__module__", None) == m.__name__]
+    return {thing.name: thing for thing in own if all(hasattr(thing, part) for part in ("name", "kind", "split"))}

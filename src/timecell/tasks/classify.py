@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import Batch, Data, Kind, Sequences, Series
+from timecell.data.containers import AnyData, Batch, Data, Kind
 from timecell.data.splits import Splits, by_sample
 from timecell.errors import InputError, unknown_name
 from timecell.losses import first_spike_time, membrane_mse, membrane_peak, rate_mse, spike_count, step_ce, tet
@@ -97,7 +97,7 @@ class Classify:
             return None
         return f"the {self.readout} readout is one loss of all steps"
 
-    def split(self, data: Sequences | Series, seed: int = 0) -> Splits:
+    def split(self, data: AnyData, seed: int = 0) -> Splits:
         """65 % to train, 15 % to validate, 20 % to test; groups stay together, a split that the data bring is kept.
 
         Raises:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import Batch, Data, Kind, Sequences, Series
+from timecell.data.containers import AnyData, Batch, Data, Kind, Series
 from timecell.data.splits import Splits, by_time
 from timecell.errors import InputError, unknown_name
 from timecell.system import Scores, System
@@ -93,7 +93,7 @@ class Forecast:
         period = series.schema.period or 1
         return replace(plain, season=period) if period <= plain._history(series) else plain
 
-    def split(self, data: Sequences | Series, seed: int = 0) -> Splits:
+    def split(self, data: AnyData, seed: int = 0) -> Splits:
         """Windows whose targets lie in the first 65 % of the series, the next 15 %, the last 20 %; nothing is drawn.
 
         Raises:
@@ -181,7 +181,7 @@ class Forecast:
         windows = torch.arange(len(batch), device=y.device)[here, None]
         return batch.x[windows, at, : change.shape[2]] + change, here
 
-    def _targets_first(self, data: Sequences | Series) -> tuple[Series, tuple[int, ...]]:
+    def _targets_first(self, data: AnyData) -> tuple[Series, tuple[int, ...]]:
         """The series with the channels to forecast in front, and their numbers there."""
         if not isinstance(data, Series):
             raise InputError(

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import Batch, Data, Kind, Sequences, Series
+from timecell.data.containers import AnyData, Batch, Data, Kind
 from timecell.data.splits import Splits
 from timecell.data.stretches import by_stretches
 from timecell.errors import InputError, unknown_name
@@ -58,7 +58,7 @@ class CoSmoothing:
         if self.history is not None and self.history < 1:
             raise InputError("history", found=self.history, expected="at least 1 bin", remedy="try 100")
 
-    def split(self, data: Sequences | Series, seed: int = 0) -> Splits:
+    def split(self, data: AnyData, seed: int = 0) -> Splits:
         """Stretches of the first 65 % of the record, the next 15 %, the last 20 %; nothing is drawn.
 
         Raises:
