@@ -197,5 +197,5 @@ def test_a_silent_unit_costs_nothing_and_an_impossible_rate_is_refused():
     assert task.score(fitted.predict(parts.test), parts.test).value > 0.3
     with pytest.raises(InputError, match="above zero"):
         Rates(np.zeros((1, 2, 1)))
-    with pytest.raises(InputError, match="no spike counts"):
+    with pytest.raises(InputError, match=r"channel 's0', step 0"):
         task.split(reach())

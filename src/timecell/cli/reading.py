@@ -12,11 +12,11 @@ from timecell.cli.command import Command, File, say
 from timecell.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from timecell.data.containers import AnyData
+    from timecell.data.containers import AnyData, Schema
     from timecell.system import System, Task
 
 USUAL = {"sequences": "classify", "series": "forecast", "events": "next-event", "edges": "link"}
-"""Kind of data -> what is asked of them unless somebody says it."""
+"""Kind of data -> what is asked of them unless somebody says it; see `usual`."""
 
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
@@ -100,7 +100,7 @@ class Reading(Command):
         of_channels = chosen is not None and channels_field(chosen) is not None
         data = load(self.path, target=None if of_channels or not self.target else self.target[0], **self.options())
         say(f"{self.file}: {describe(data)}")
-        return data, self.asked(chosen or asked_for(USUAL[data.schema.kind]), data)
+        return data, self.asked(chosen or asked_for(usual(data.schema)), data)
 
     def asked(self, task: Any, data: AnyData) -> Task:
         """The task with what was said of it.
@@ -123,6 +123,11 @@ class Reading(Command):
                 )  # fmt: skip
         made = task(**given)
         return made.seasonal(data) if hasattr(made, "seasonal") else made
+
+
+def usual(schema: Schema) -> str:
+    """What is asked of such data unless somebody says it."""
+    return "co-smooth" if schema.kind == "series" and schema.spikes else USUAL[schema.kind]
 
 
 def asked_for(name: str) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from timecell.errors import DataError, unknown_name
 
-Layout = Literal["spikes", "events", "sequences", "series"]
+Layout = Literal["spikes", "counts", "events", "sequences", "series"]
 EVENT = ("x", "y", "t", "p")
 """What an event of a camera is made of: column, row, time, polarity."""
 
@@ -41,10 +41,11 @@ class Arrays:
         return replace(self, named={k: v for k, v in self.named.items() if k not in names})
 
     def layout(self, kind: str | None, target: str | None) -> Layout:
-        """Which of the four layouts the names make; DataError if none."""
+        """Which of the layouts the names make; DataError if none."""
         x = self.named.get("x", self.named.get("values"))
         if "times" in self.named:
-            layout: Layout = "spikes"
+            labels = {"offsets", "labels", "y", target} & self.named.keys()
+            layout: Layout = "spikes" if labels else "counts"
         elif set(EVENT) <= self.named.keys() or any(
             set(EVENT) <= set(a.dtype.names or ()) for a in self.named.values()
         ):
@@ -59,7 +60,7 @@ class Arrays:
             labelled = {"y", "labels", target} & self.named.keys()
             flat = "values" in self.named or (x.ndim <= 2 and not labelled and kind != "sequences")
             layout = "series" if flat else "sequences"
-        if kind is not None and (kind == "series") != (layout == "series"):
+        if kind is not None and (kind == "series") != (layout in ("series", "counts")):
             raise DataError(
                 str(self.path), found=f"the arrays {', '.join(self.named)}, which are not {kind}",
                 expected="values [T, C] for a series, x [N, T, C] and y [N] for sequences",

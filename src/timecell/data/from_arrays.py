@@ -1,8 +1,9 @@
 """What named arrays mean: spikes or blocks of labelled samples, one long series, or the events of one recording.
 
     spikes      times [E], units [E], offsets [N+1]; labels [N], speakers [N], split [N], classes [K], tick
+    counts      times [E], units [E]; tick; values [T, C] with rate and channels [C], what was measured beside
     sequences   x [N, T, C] or [N, T]; y [N], lengths [N], group [N], split [N], rate
-    series      values [T, C] or [T] (or x without y); time [T], rate
+    series      values [T, C] or [T] (or x without y); time [T], rate, channels [C]
     events      x, y, t, p [E], or one array [E] with these fields; tick, height, width
 
 `tick` is the length in seconds of one unit of `times` or `t`; spike times without it are in seconds. An array that none of this
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from timecell.data.arrays import EVENT, Arrays
 from timecell.data.binning import bin_spikes
@@ -34,11 +35,11 @@ def series(arrays: Arrays, *, period: int | None = None) -> Series:
         DataError: an array has a wrong shape or type, a value is infinite, time stamps are not an even grid.
     """
     name = "values" if "values" in arrays.named else "x"
-    arrays.only(name, "time", "rate")
+    arrays.only(name, "time", "rate", "channels")
     values = arrays.numbers(name, (1, 2)).astype(np.float64)
     raw = arrays.named[name]
     arrays.refuse(np.isinf(raw), name, "a finite number, or NaN where it is missing", "correct the value")
-    channels = tuple(f"x{c}" for c in range(values.shape[1]))
+    channels = _channels(arrays, values.shape[1])
     if "time" not in arrays.named:
         return Series(values, Schema("series", channels, rate=arrays.rate(), lengths=(len(values),) * 2, period=period))
     time = arrays.get("time", "iuf", (len(values),)).astype(np.float64)
@@ -47,6 +48,44 @@ def series(arrays: Arrays, *, period: int | None = None) -> Series:
     steps = len(grid.time)
     schema = Schema("series", channels, rate=grid.rate, lengths=(steps, steps), period=period or grid.period)
     return Series(grid.spread(values), schema, grid.time)
+
+
+def counts(arrays: Arrays, *, dt: float = 0.010, tick: float | None = None) -> Series:
+    """One recording of spikes as counts in bins of dt seconds, from time zero to its last spike.
+
+    Where something else was measured at an even rate (`values`, the speed of the animal), the bins are its steps and
+    its channels follow those of the units.
+
+    Raises:
+        DataError: an array has a wrong shape or type, a time or unit is negative, times are whole numbers without a
+            tick, the values have no rate or end before the spikes do.
+        InputError: dt is not positive.
+    """
+    beside = "values" in arrays.named
+    arrays.only("times", "units", "tick", *(("values", "rate", "channels") if beside else ()))
+    if beside:
+        rate = arrays.rate()
+        if rate is None:
+            raise DataError(
+                str(arrays.path), found="values beside spikes, and no rate", expected="steps of the values per second",
+                remedy="add an array rate",
+            )  # fmt: skip
+        dt = 1 / rate
+    seconds, units, names = _spike_times(arrays, tick)
+    binned, _ = bin_spikes(seconds, units, np.array([0, len(units)]), dt, len(names), arrays.source("times"))
+    if not beside:
+        schema = Schema("series", names, rate=1 / dt, lengths=(len(binned),) * 2, spikes=True)
+        return Series(binned.astype(np.float64), schema)
+    values = arrays.numbers("values", (1, 2)).astype(np.float64)
+    if len(binned) > len(values):
+        raise DataError(
+            arrays.source("times"), found=f"a spike at {seconds.max():g} s",
+            expected=f"all within the {len(values) * dt:g} s of the values", remedy="check rate and tick",
+        )  # fmt: skip
+    whole = np.zeros((len(values), len(names)))
+    whole[: len(binned)] = binned
+    schema = Schema("series", names + _channels(arrays, values.shape[1]), rate=rate, lengths=(len(values),) * 2)
+    return Series(np.concatenate([whole, values], axis=1), schema)
 
 
 def sequences(arrays: Arrays, *, target: str | None = None, group: str | None = None) -> Sequences:
@@ -91,26 +130,16 @@ def spikes(
     label = _name(arrays, "target", target, ("labels", "y"))
     group = _name(arrays, "group", group, ("speakers", "group"))
     arrays.only("times", "units", "offsets", label, group, "split", "classes", "tick")
-    times = arrays.get("times", "iuf", (None,))
-    units = arrays.get("units", "iu", times.shape)
+    seconds, units, names = _spike_times(arrays, tick)
     offsets = arrays.get("offsets", "iu", (None,)).astype(np.int64)
-    whole = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(times) and (np.diff(offsets) >= 0).all()
+    whole = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(units) and (np.diff(offsets) >= 0).all()
     if not whole:
         ends = f"{offsets[0]} ... {offsets[-1]}" if len(offsets) else "none"
         raise DataError(
-            arrays.source("offsets"), found=ends, expected=f"ascending numbers from 0 to {len(times)} (all spikes)",
+            arrays.source("offsets"), found=ends, expected=f"ascending numbers from 0 to {len(units)} (all spikes)",
             remedy="sample i holds the spikes offsets[i] to offsets[i + 1]",
         )  # fmt: skip
-    if not len(times):
-        raise DataError(arrays.source("times"), found="no spikes", expected="at least one", remedy="check the file")
-    arrays.refuse(
-        ~np.isfinite(times) | (times < 0), "times", "a time from 0 on", "count time from the start of a sample"
-    )
-    arrays.refuse(units < 0, "units", "a unit number from 0 on", "correct the number")
-    channels = int(units.max()) + 1
-    seconds = times * _tick(arrays, tick, 1.0 if times.dtype.kind == "f" else None)
-    values, starts = bin_spikes(seconds, units.astype(np.int64), offsets, dt, channels, arrays.source("times"))
-    names = tuple(f"unit{c}" for c in range(channels))
+    values, starts = bin_spikes(seconds, units, offsets, dt, len(names), arrays.source("times"))
     schema = Schema("sequences", names, None, 1 / dt, spikes=True, label=label)
     return _with_labels(arrays, values, starts, schema, group)
 
@@ -144,6 +173,34 @@ def events(arrays: Arrays, *, tick: float | None = None, size: Size | None = Non
     if size is not None and given and tuple(size) != given:
         raise InputError("size", found=size, expected=f"{given}, as {arrays.path} says", remedy="leave it out")
     return EventStream(x, y, t, p.astype(np.int64), seconds, size or (given[0], given[1]), source=str(arrays.path))
+
+
+def _spike_times(
+    arrays: Arrays, tick: float | None
+) -> tuple[Float[np.ndarray, "E"], Int[np.ndarray, "E"], tuple[str, ...]]:
+    """When each spike was, in seconds, of which unit, and the units' names."""
+    times = arrays.get("times", "iuf", (None,))
+    units = arrays.get("units", "iu", times.shape)
+    if not len(times):
+        raise DataError(arrays.source("times"), found="no spikes", expected="at least one", remedy="check the file")
+    arrays.refuse(
+        ~np.isfinite(times) | (times < 0), "times", "a time from 0 on", "count time from the start of a sample"
+    )
+    arrays.refuse(units < 0, "units", "a unit number from 0 on", "correct the number")
+    names = tuple(f"unit{c}" for c in range(int(units.max()) + 1))
+    return times * _tick(arrays, tick, 1.0 if times.dtype.kind == "f" else None), units.astype(np.int64), names
+
+
+def _channels(arrays: Arrays, number: int) -> tuple[str, ...]:
+    """The names of the channels of `values`: those of the file, or x0, x1, ..."""
+    if "channels" not in arrays.named:
+        return tuple(f"x{c}" for c in range(number))
+    names = tuple(arrays.get("channels", "U", (number,)).tolist())
+    if len(set(names)) < number:
+        raise DataError(
+            arrays.source("channels"), found="a name twice", expected="a different name for each", remedy="rename one"
+        )
+    return names
 
 
 def _tick(arrays: Arrays, given: float | None, usual: float | None) -> float:

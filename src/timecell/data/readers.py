@@ -72,7 +72,8 @@ def load(
     missing in a series become NaN.
 
     Arrays are named x [N, T, C] with y [N] (and lengths, group, split), values [T, C] (and time, rate), times, units,
-    offsets, labels for spikes, or x, y, t, p for the events of a camera. HDF5 files may also have the Spiking
+    offsets, labels for spikes (times and units alone: one recording, a series of counts), or x, y, t, p for the events
+    of a camera. HDF5 files may also have the Spiking
     Heidelberg layout.
 
     Sounds, event recordings and .ts files are sequences. An EDF or NWB file is a series, or with kind="sequences",
@@ -228,7 +229,7 @@ def _meaning(
         return "sequences", partial(from_table.sequences, form)
     if isinstance(form, Arrays):
         layout = form.layout(kind, options.get("target"))
-        what = "a series" if layout == "series" else "sequences in a file of arrays"
+        what = "a series" if layout in ("series", "counts") else "sequences in a file of arrays"
         return what, partial(getattr(from_arrays, layout), form)
     if isinstance(form, Recording):
         if kind == "sequences" or (kind is None and options.keys() & {"epoch", "classes"}):

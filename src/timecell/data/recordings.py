@@ -59,7 +59,8 @@ class Recording:
     def series(self, *, period: int | None = None) -> Series:
         """The whole record, with time in seconds on the clock of the annotations."""
         T = len(self.values)
-        schema = Schema("series", self.channels, rate=self.rate, lengths=(T, T), period=period)
+        counts = bool(self.units) and set(self.units) == {"spikes"}
+        schema = Schema("series", self.channels, rate=self.rate, lengths=(T, T), spikes=counts, period=period)
         return Series(self.values, schema, self.start + np.arange(T) / self.rate)
 
     def epochs(self, epoch: tuple[float, float] | None = None, *, classes: Collection[str] | None = None) -> Sequences:

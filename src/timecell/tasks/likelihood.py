@@ -8,7 +8,7 @@ rate, in bits per spike (Pei et al., "Neural Latents Benchmark" 2021, arXiv:2109
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -62,15 +62,10 @@ class CoSmoothing:
         """Stretches of the first 65 % of the record, the next 15 %, the last 20 %; nothing is drawn.
 
         Raises:
-            InputError: the data are no series of spike counts, a unit is not among them, the series is too short.
+            InputError: the data are no series, a value is no count, a unit is not among them, the series is too short.
         """
-        series = whole_series(data)
+        series = counts(whole_series(data))
         units = series.schema.channels
-        if not series.schema.spikes:
-            raise InputError(
-                "data", found="channels that are no spike counts", expected="counts of spikes in bins",
-                remedy="load spike times, or decode channels of another kind with Decode",
-            )  # fmt: skip
         for name in self.held_out:
             if name not in units:
                 raise unknown_name("held_out", name, units)
@@ -131,3 +126,20 @@ class CoSmoothing:
     def prediction(self, answers: Float[Tensor, "N T K"], data: Data) -> Rates:
         """The rates of the bins that count."""
         return Rates(answers[:, stretches(data).warm :].detach().cpu().double().numpy())
+
+
+def counts(series: Series) -> Series:
+    """The same series, known to hold spike counts, which no scaling touches.
+
+    Raises:
+        InputError: a value is no count: the message names channel and step.
+    """
+    values = series.values
+    broken = ~(np.isnan(values) | ((values >= 0) & (values == np.floor(values))))
+    if broken.any():
+        step, channel = np.argwhere(broken)[0]
+        raise InputError(
+            f"data, channel {series.schema.channels[channel]!r}, step {step}", found=f"{values[step, channel]:g}",
+            expected="a count of spikes: 0, 1, 2, ...", remedy="leave this channel out (ignore), or use the task decode",
+        )  # fmt: skip
+    return replace(series, schema=replace(series.schema, spikes=True))
