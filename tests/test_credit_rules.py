@@ -46,6 +46,9 @@ from timecell.credit.checks import (
     peak_bytes,
     rules,
 )  # fmt: skip
+from timecell.credit.online import TESS
+from timecell.credit.space_paths import fixed_weights
+from timecell.credit.traces import TracePair
 from timecell.data.containers import Batch, Sequences
 from timecell.errors import InputError
 from timecell.fuse.jacobian import jacobian
@@ -55,7 +58,8 @@ from timecell.system import Run
 from timecell.tasks import Classify
 
 LENGTHS = torch.tensor([8, 3, 1, 5])
-TIME = [Full(), Truncated(3), Instantaneous(3), RandomSteps(3, k=5), PresynapticTrace(3), Eligibility(), Eligibility(3)]
+TIME = [Full(), Truncated(3), Instantaneous(3), RandomSteps(3, k=5), PresynapticTrace(3), TracePair(3),
+        Eligibility(), Eligibility(3)]  # fmt: skip
 SPACE = [Backprop(), FixedFeedback(), FixedFeedback("sign"), ReadoutFeedback(), LocalHead()]
 
 
@@ -380,6 +384,68 @@ def test_rtrl_is_bptt(lengths):
     for net in (recurrent_net(), gated, example_net()):
         batch = example_batch(lengths=lengths)
         assert same(gradients(RTRL(), net, batch)[1], gradients(BPTT(), net, batch)[1], 1e-10)
+
+
+# --- trace pairs ---------------------------------------------------------------------------------------------------
+
+
+def tess_by_hand(net, batch, causal, acausal):
+    """The gradients of a net's weights by the sums of the definition, written out over pairs of steps."""
+    found, x = {}, batch.x
+    for number, layer in enumerate(layers_of(net)):
+        sent = (x @ layer.synapse.weight.T + layer.synapse.bias).detach()
+        state, ys, psis = [torch.zeros_like(sent[:, 0])], [], []
+        for sent_t in sent.unbind(1):
+            now = jacobian(layer.cell)(sent_t, state)
+            state = now.state
+            ys.append(now.y)
+            psis.append(now.dy_dx)
+        y, psi = torch.stack(ys, 1), torch.stack(psis, 1)
+        blame = y.clone().requires_grad_()
+        last = layer.readout is None
+        z = blame if last else blame @ fixed_weights(LocalHead(), number, 2, y.shape[2], y).T / y.shape[2]
+        every_step(z, batch, slice(0, x.shape[1])).backward()
+        m, total = blame.grad, 0
+        for t in range(x.shape[1]):
+            for s in range(t + 1):
+                if last:
+                    total = total + (m[:, t] * psi[:, t]).T @ x[:, s] * (s == t)
+                else:
+                    total = total + causal * 0.5 ** (t - s) * (m[:, t] * psi[:, t]).T @ x[:, s]
+                    total = total + acausal * 0.2 ** (t - 1 - s) * (m[:, t] * psi[:, s]).T @ x[:, t] * (s < t)
+        found[layer.name], x = total, y
+    return found
+
+
+@pytest.mark.parametrize(("causal", "acausal"), [(1.0, 1.0), (1.0, 0.0), (0.5, -0.2)])
+def test_trace_pairs_are_the_sums_that_define_them(causal, acausal):
+    net, batch = example_net(), example_batch()
+    truth = tess_by_hand(net, batch, causal, acausal)
+    for steps in (1, 3, 8):
+        found = gradients(TESS(steps, causal, acausal), net, batch)[1]
+        for name, gradient in truth.items():
+            assert torch.allclose(found[f"{int(name) - 1}.weight"], gradient, atol=1e-12), (steps, name)
+
+
+@pytest.mark.parametrize("build", [example_net, recurrent_net], ids=["feedforward", "recurrent"])
+def test_without_memory_a_trace_pair_is_the_gradient_of_the_instant(build):
+    net, batch = build(), example_batch(lengths=LENGTHS)
+    pair = TracePair(3, decay_pre=0.0, decay_post=0.0, acausal=0.0)
+    for space in (Backprop(), LocalHead()):
+        found, truth = (gradients(Rule(time, space), net, batch)[1] for time in (pair, Instantaneous(3)))
+        assert all(torch.allclose(found[n], truth[n], atol=1e-12) for n in truth)
+
+
+def test_only_the_last_steps_are_taught():
+    net, batch = example_net(), example_batch()
+
+    def late(y, b, steps):
+        return sum(every_step(y[:, i : i + 1], b, slice(t, t + 1)) for i, t in enumerate(range(steps.start, steps.stop))
+                   if t >= 5) + 0 * y.sum()  # fmt: skip
+
+    found = gradients(TESS(4, last=3), net, batch)[1]
+    truth = gradients(TESS(4), net, batch, late)[1]
+    assert same(found, truth, 1e-12) and not same(found, gradients(TESS(4), net, batch)[1], 1e-4)
 
 
 # --- updates -------------------------------------------------------------------------------------------------------

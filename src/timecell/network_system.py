@@ -23,8 +23,8 @@ from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.config import from_dict, to_dict
 from timecell.credit import BPTT, Credit
-from timecell.data.containers import Cut, Data, Schema, Sequences
-from timecell.data.scaling import Standardise
+from timecell.data.containers import Data, Schema, Sequences
+from timecell.data.scaling import Scale, scale_from_json, scale_of
 from timecell.errors import DataError, InputError, TimecellError
 from timecell.inference import predict
 from timecell.lens import synaptic_operations
@@ -95,8 +95,8 @@ class NetworkSystem:
             raise InputError(
                 self.card.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
             )
-        scale = Standardise.fit(cast(Any, train))
-        near, held_out = scale.data(cast(Any, train)), scale.data(cast(Any, valid))
+        scale = cast(Any, scale_of(train))
+        near, held_out = scale.data(train), scale.data(valid)
         outputs = task.outputs(train)
         with seeded(run.seed):
             net = self.build(train.schema, outputs)
@@ -125,7 +125,7 @@ class FittedNetwork:
     system: NetworkSystem
     schema: Schema
     task: Task
-    scale: Standardise
+    scale: Scale
     outputs: int
     network: nn.Module
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -142,9 +142,10 @@ class FittedNetwork:
                 "data.schema.channels", found=data.schema.channels, expected=f"{self.schema.channels}, as in training",
                 remedy="bring the same columns in the same order",
             )  # fmt: skip
-        prediction = predict(self.network, self.scale.data(cast(Any, self._known(data))), self.task)
-        if isinstance(data, Cut) and hasattr(prediction, "rescaled"):
-            prediction = prediction.rescaled(self.scale.channels(data.target_channels))
+        prediction = predict(self.network, cast(Any, self.scale).data(self._known(data)), self.task)
+        units = self.scale.of_answers(data)
+        if units is not None and hasattr(prediction, "rescaled"):
+            prediction = prediction.rescaled(units)
         if self.calibration is None:
             return prediction
         return cast(Any, self.task).calibrated(prediction, self.calibration)
@@ -195,7 +196,7 @@ class FittedNetwork:
         place = folder / "config.json"
         try:
             system, schema, task = (from_dict(config[key], classes) for key in ("system", "schema", "task"))
-            scale, outputs, report = Standardise.from_json(config["scale"]), config["outputs"], config["report"]
+            scale, outputs, report = scale_from_json(config["scale"]), config["outputs"], config["report"]
             with seeded(0):
                 net = system.build(schema, outputs)
             recipe = system.recipe()

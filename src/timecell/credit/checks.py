@@ -60,7 +60,7 @@ def rules() -> Iterator[Credit]:
 
     Example:
         >>> sorted(type(rule).__name__ for rule in rules())
-        ['BPTT', 'EProp', 'OTTT', 'RTRL', 'SLTT', 'TruncatedBPTT']
+        ['BPTT', 'EProp', 'OTTT', 'RTRL', 'SLTT', 'TESS', 'TruncatedBPTT']
     """
     for kind in walk(object, "timecell.credit"):
         complete = is_dataclass(kind) and all(f.default is not MISSING for f in fields(kind))

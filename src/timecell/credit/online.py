@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from timecell.credit.compose import Named, Rule
-from timecell.credit.space_paths import FixedFeedback, SpacePath
+from timecell.credit.space_paths import FixedFeedback, LocalHead, SpacePath
 from timecell.credit.time_paths import at_least_one
-from timecell.credit.traces import Eligibility, PresynapticTrace
+from timecell.credit.traces import Eligibility, PresynapticTrace, TracePair
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,37 @@ class EProp(Named):
     def rule(self) -> Rule:
         """Eligibilities in time, a broadcast in space."""
         return Rule(Eligibility(self.steps), self.space)
+
+
+@dataclass(frozen=True)
+class TESS(Named):
+    """Scalable temporally and spatially local learning: trace pairs, taught by fixed heads (Apolinario & Roy, 2025).
+
+        dL/dW = sum over t of  m_t ( causal psi_t q_t + acausal h_{t-1} pre_t )       m = B^T (softmax(B y / n) - target) / n
+
+    with the traces of `TracePair` and square waves B that each layer has of its own (`LocalHead`). No blame crosses
+    time, and none crosses layers.
+
+    Attributes:
+        steps: length of a stretch: speed against memory; the gradient is the same.
+        causal, acausal: weights of the two parts; (1, 1) for pictures, (1, 0) for events.
+        last: how many steps at the end of a sequence are taught; None: all.
+
+    Example:
+        >>> TESS().rule.space
+        LocalHead(kind='square', seed=0)
+    """
+
+    steps: int = 4
+    causal: float = 1.0
+    acausal: float = 1.0
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "last")
+
+    @property
+    def rule(self) -> Rule:
+        """Trace pairs in time, local heads in space."""
+        pair = TracePair(self.steps, causal=self.causal, acausal=self.acausal, last=self.last)
+        return Rule(pair, LocalHead())

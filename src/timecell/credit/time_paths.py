@@ -242,22 +242,32 @@ def by_autograd(
 
     Pulling blame back also adds to the gradients of the layer's parameters that are not weights of synapses.
     """
-    back = None
-    with within(carry):
-        if isinstance(layer.cell, Recurrent) and carry == "none":
-            y, after = _instant_by_instant(layer, drive, state, lengths)
-        else:
-            y, after = layer.respond(drive, state, lengths)
-    if isinstance(layer.cell, Recurrent):
-        first = torch.zeros_like(y[:, :1]) if state is None else state[-1]["y"][:, None]
-        back = torch.cat([first, y[:, :-1]], 1).detach()
+    y, after = response(layer, drive, state, lengths, carry)
     own = layer.parameters((*layer.after, layer.cell))
 
     def pull(blame: Tensor) -> Tensor:
         torch.autograd.backward(y, blame, inputs=[drive, *own])
         return drive.grad  # type: ignore[return-value]
 
-    return y.detach(), detach(after), back, pull
+    return y.detach(), detach(after), fed_back(layer, y, state), pull
+
+
+def response(
+    layer: Layer, drive: Tensor, state: StateTree, lengths: Tensor | None, carry: Carry
+) -> tuple[Tensor, StateTree]:
+    """A layer's outputs with the graph that blame goes through, and its state."""
+    with within(carry):
+        if isinstance(layer.cell, Recurrent) and carry == "none":
+            return _instant_by_instant(layer, drive, state, lengths)
+        return layer.respond(drive, state, lengths)
+
+
+def fed_back(layer: Layer, y: Tensor, state: StateTree) -> Tensor | None:
+    """What came in to a layer's recurrent synapse, given the state before the slice: its outputs one step earlier."""
+    if not isinstance(layer.cell, Recurrent):
+        return None
+    first = torch.zeros_like(y[:, :1]) if state is None else state[-1]["y"][:, None]
+    return torch.cat([first, y[:, :-1]], 1).detach()
 
 
 def _instant_by_instant(

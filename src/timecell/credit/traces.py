@@ -1,7 +1,8 @@
 """Time paths whose weights remember what they did: blame need not go back in time, because traces come forward.
 
-`PresynapticTrace` remembers what came in to a synapse, one number an input; `Eligibility` remembers what each weight
-did to its unit, K + 1 numbers a weight and sample, which is more, and right for units of any kind.
+`PresynapticTrace` remembers what came in to a synapse, one number an input; `TracePair` also when its unit was ready to
+fire, one number a unit; `Eligibility` remembers what each weight did to its unit, K + 1 numbers a weight and sample,
+which is more, and right for units of any kind.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from timecell.credit.time_paths import (
     Kept,
     Response,
     Sources,
+    at_least_one,
     blamed,
     by_autograd,
+    fed_back,
+    response,
 )
 from timecell.credit.updates import Factors
 from timecell.errors import InputError
 from timecell.fuse.jacobian import Jacobian, jacobian
-from timecell.state import map_state
+from timecell.neurons.integrator import LeakyIntegrator
+from timecell.state import detach, map_state
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,8 @@ class PresynapticTrace(Instantaneous):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.decay is not None and not 0 <= self.decay <= 1:
-            raise InputError(
-                "PresynapticTrace(decay)", found=self.decay, expected="a share in [0, 1]",
-                remedy="1 - 1/tau for a time constant of tau steps",
-            )  # fmt: skip
+        if self.decay is not None:
+            _check_share("PresynapticTrace(decay)", self.decay)
 
     def run(self, layer: Layer, drive: Tensor, pre: Tensor, kept: Kept, lengths: Tensor | None) -> Response:
         """See `TimePath.run`."""
@@ -67,6 +69,13 @@ class PresynapticTrace(Instantaneous):
         return Response(y, Kept(state, traces), lambda blame: blamed(layer, pull(blame), seen))
 
 
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(
+            name, found=value, expected="a share in [0, 1]", remedy="1 - 1/tau for a time constant of tau steps"
+        )
+
+
 def _low_pass(x: Float[Tensor, "B t ..."], trace: Float[Tensor, "B ..."], decay: float) -> Float[Tensor, "B t ..."]:
     """trace_t = decay trace_{t-1} + x_t."""
     traces = []
@@ -74,6 +83,69 @@ def _low_pass(x: Float[Tensor, "B t ..."], trace: Float[Tensor, "B ..."], decay:
         trace = decay * trace + x_t
         traces.append(trace)
     return torch.stack(traces, 1)
+
+
+@dataclass(frozen=True)
+class TracePair(Instantaneous):
+    """A trace of what came in and one of when the unit was ready to fire (S-TLLR, TESS: Apolinario & Roy, 2025).
+
+        psi_t = dy_t/dx_t                              readiness: the slope of the unit's own step, by its surrogate
+        q_t   = decay_pre q_{t-1} + pre_t              h_t = decay_post h_{t-1} + psi_t
+        dL/dW = sum over t of  m_t ( causal psi_t q_t + acausal h_{t-1} pre_t )        m_t: blame of the outputs at t
+
+    The first part pairs an input with a unit that is ready after it, the second with one that was ready before it, as
+    the two sides of STDP do. Both decays are free and need not be the unit's leak. With ``acausal=0`` and decays of 0
+    this is `Instantaneous`. Layers without units and leaky readouts have no readiness; they learn by `Instantaneous`.
+
+    Attributes:
+        steps: length of a stretch: speed against memory; the gradient is the same.
+        decay_pre, decay_post: share of each trace that one step leaves, in [0, 1].
+        causal, acausal: weights of the two parts; the second may be negative.
+        last: how many steps at the end of a sequence are blamed; None: all.
+    """
+
+    traced: ClassVar[bool] = True
+    decay_pre: float = 0.5
+    decay_post: float = 0.2
+    causal: float = 1.0
+    acausal: float = 1.0
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "steps", "last")
+        for name in ("decay_pre", "decay_post"):
+            _check_share(f"TracePair({name})", getattr(self, name))
+
+    def weights(self, steps: int) -> Float[Tensor, "T"] | None:
+        """1 for the last steps, 0 before."""
+        return None if self.last is None else (torch.arange(steps) >= steps - self.last).double()
+
+    def run(self, layer: Layer, drive: Tensor, pre: Tensor, kept: Kept, lengths: Tensor | None) -> Response:
+        """See `TimePath.run`."""
+        if layer.neuron is None or isinstance(layer.neuron, LeakyIntegrator):
+            return Instantaneous().run(layer, drive, pre, kept, lengths)
+        _checked(layer)
+        sent = drive.detach().requires_grad_()
+        with torch.enable_grad():  # traces go on through steps that are not blamed
+            y, state = response(layer, sent, kept.state, lengths, self.carry)
+        (ready,) = torch.autograd.grad(y.sum(), sent, retain_graph=True)
+        came = [source for source in (pre, ones(pre), fed_back(layer, y, kept.state)) if source is not None]
+        before = kept.traces or [torch.zeros_like(source[:, 0]) for source in (*came, ready)]
+        traced = [_low_pass(source, trace, self.decay_pre) for source, trace in zip(came, before)]
+        readiness = _low_pass(ready, before[-1], self.decay_post)
+        earlier = torch.cat([before[-1][:, None], readiness[:, :-1]], 1)
+        own = layer.parameters((layer.cell,))
+        seen = [torch.cat(both, 1) for both in zip(traced, came)]
+
+        def pull(blame: Tensor) -> Blame:
+            if own:
+                torch.autograd.backward(y, blame, inputs=own)
+            delta = torch.cat([self.causal * blame * ready, self.acausal * blame * earlier], 1)
+            sources = Sources(seen[0], seen[2] if layer.back is not None else None, seen[1])
+            return Blame(blame * ready, blamed(layer, delta, sources).weights)
+
+        traces = tuple(trace[:, -1] for trace in (*traced, readiness))
+        return Response(y.detach(), Kept(detach(state), traces), pull)
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,11 @@ class Cut:
         raise NotImplementedError
 
     @property
+    def first_target(self) -> int:
+        """The first step that is asked for."""
+        return self.covered.start
+
+    @property
     def input_channels(self) -> list[int]:
         """Numbers of the series' channels that make the inputs."""
         return list(range(self.series.values.shape[1]))
@@ -322,6 +327,11 @@ class Windows(Cut):
     def covered(self) -> slice:
         """From the first input to the last target."""
         return slice(int(self.starts.min()), int(self.starts.max()) + self.history + self.horizon)
+
+    @property
+    def first_target(self) -> int:
+        """The step after the first history."""
+        return int(self.starts.min()) + self.history
 
     @property
     def target_channels(self) -> list[int]:

@@ -29,7 +29,7 @@ import numpy as np
 
 from timecell.data import events, from_arrays, from_table, sounds
 from timecell.data.arrays import Arrays
-from timecell.data.containers import Sequences, Series
+from timecell.data.containers import Kind, Sequences, Series
 from timecell.data.events import EventStream
 from timecell.data.folders import load_folder
 from timecell.data.recordings import Recording
@@ -37,7 +37,6 @@ from timecell.data.sounds import Sound
 from timecell.data.table import Table
 from timecell.errors import DataError, InputError, unknown_name
 
-Kind = Literal["sequences", "series"]
 PREFIX = "read_"
 OPTIONAL_EVERYWHERE = ("dt",)  # has a default, so it may be there without being meant
 
@@ -62,7 +61,8 @@ def load(
     classes: Collection[str] | None = None,
     item: str | None = None,
     gaps: Literal["forward"] | None = None,
-) -> Sequences | Series:
+    resolution: float | None = None,
+) -> Any:
     """Read a data file, or a folder of them.
 
     A table is a **series** with one row a step, or holds **sequences**: in long form (a column `id`, one row a step,
@@ -70,6 +70,9 @@ def load(
     one channel; columns x_0, x_1, ..., y_0, y_1, ... are steps of the channels x and y). Columns without a role are
     channels and must hold numbers. Time stamps are ISO dates (UTC unless they say otherwise) or seconds; rows that are
     missing in a series become NaN.
+
+    **Marked events** (kind="events"; one row an event: sequence, time, mark) and the **edges** of a temporal graph
+    (kind="edges"; one row a contact: source, target, time, numbers as features) are tables too, or named arrays.
 
     Arrays are named x [N, T, C] with y [N] (and lengths, group, split), values [T, C] (and time, rate), times, units,
     offsets, labels for spikes (times and units alone: one recording, a series of counts), or x, y, t, p for the events
@@ -83,7 +86,7 @@ def load(
     Args:
         path: .csv, .tsv, .txt (also .gz), .parquet, .npz, .npy, .h5, .hdf5, .ts, .wav, .edf, .bdf, .nwb, .bin (N-MNIST),
             .aedat, or a folder.
-        kind: "sequences" or "series"; None = sequences where `target` or `id` is given or a label column is found
+        kind: "sequences", "series", "events" or "edges"; None = sequences where `target` or `id` is given or a label column is found
             (without a time column that has no id), else a series.
         target: column or array of class labels; None = found under a usual name (label, class, target; y, labels). For
             NWB the column of the trials.
@@ -102,6 +105,11 @@ def load(
         classes: annotations that make a trial.
         item: time series of an NWB file, or "units" for its spikes.
         gaps: "forward" fills missing values of a .ts file with the last one before.
+        resolution: of marked events, the width in time to which their stamps are rounded; None = found where some
+            coincide.
+
+    Returns:
+        `Sequences`, a `Series`, `EventSequences` or `TemporalEdges`, as `kind` says.
 
     Raises:
         DataError: the file is missing, truncated or malformed; the message names the place and the remedy.
@@ -117,6 +125,7 @@ def load(
     given: dict[str, Any] = dict(  # noqa: C408
         target=target, id=id, time=time, group=group, ignore=ignore or None, period=period, dt=dt, tick=tick, size=size,
         pool=pool, rate=rate, filters=filters, epoch=epoch, classes=classes, item=item, gaps=gaps,
+        resolution=resolution,
     )  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     if isinstance(ignore, str):
@@ -126,8 +135,8 @@ def load(
     if period is not None and not (period >= 1 and period == int(period)):
         raise InputError("period", found=period, expected="a whole number of steps", remedy="leave it out for a guess")
     if path.is_dir() and path.suffix.lower() not in readers():
-        if kind == "series":
-            raise InputError("kind", found="'series'", expected="sequences from a folder", remedy="name one file")
+        if kind not in (None, "sequences"):
+            raise InputError("kind", found=repr(kind), expected="sequences from a folder", remedy="name one file")
         return load_folder(path, _folder_suffix, partial(_sequences, options=options))
     return _load_file(path, kind, options)
 

@@ -1,4 +1,8 @@
-"""`Standardise`: mean 0 and variance 1 in each channel, measured on training data and nothing else."""
+"""The scale of data, measured on training data and nothing else: `Standardise` for values, `MeanGap` for events.
+
+`scale_of` measures the one that fits. A scale applies to `data`, and says with `of_answers` what the answers to these
+data must be brought back with.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from timecell.data.containers import Cut, Sequences
+from timecell.data.containers import Cut, Data, Sequences
+from timecell.data.event_sequences import EventSequences
 from timecell.errors import DataError, InputError
 
 Scaled = TypeVar("Scaled", bound="Sequences | Cut")
@@ -87,6 +92,10 @@ class Standardise:
             return replace(data, series=series)  # type: ignore[type-var]
         return data if data.schema.spikes else replace(data, values=self.apply(data.values))
 
+    def of_answers(self, data: Data) -> Standardise | None:
+        """The scale of what is asked about these pieces of a series; None where answers have no units (classes)."""
+        return self.channels(data.target_channels) if isinstance(data, Cut) else None
+
     def channels(self, numbers: Sequence[int]) -> Standardise:
         """The scale of some channels, e.g. of those that are forecast."""
         return Standardise(self.mean[list(numbers)], self.std[list(numbers)])
@@ -112,6 +121,72 @@ class Standardise:
                 remedy="save the model again",
             ) from error  # fmt: skip
         return cls(mean, std)
+
+
+@dataclass(frozen=True)
+class MeanGap:
+    """Time of events counted in mean gaps: a scale without an origin, for a gap of zero stays zero.
+
+    Attributes:
+        unit: time observed for each event in the training data.
+
+    Example:
+        >>> data = EventSequences.of([[2.0, 4.0]], end=6.0)
+        >>> scale = MeanGap.fit(data)
+        >>> scale.unit, scale.data(data).end.tolist()
+        (3.0, [2.0])
+    """
+
+    unit: float
+
+    @classmethod
+    def fit(cls, train: EventSequences) -> MeanGap:
+        """Measured on all events."""
+        return cls(train.mean_gap)
+
+    def data(self, data: EventSequences) -> EventSequences:
+        """The same events in this unit."""
+        return data.scaled(self.unit)
+
+    def of_answers(self, data: Data) -> float:
+        """The unit."""
+        return self.unit
+
+    def to_json(self) -> dict[str, float]:
+        """A dict, exact in JSON."""
+        return {"unit": self.unit}
+
+    @classmethod
+    def from_json(cls, config: dict[str, float]) -> MeanGap:
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: the unit is missing, or no length of time.
+        """
+        unit = config.get("unit")
+        if not isinstance(unit, float | int) or not 0 < unit < np.inf:
+            raise DataError("scale", found=config, expected="a unit above 0", remedy="save the model again")
+        return cls(float(unit))
+
+
+Scale = Standardise | MeanGap
+
+
+def scale_of(train: Data) -> Scale:
+    """The scale that fits such data, measured on them."""
+    if isinstance(train, EventSequences):
+        return MeanGap.fit(train)
+    if not isinstance(train, Sequences | Cut):
+        raise InputError(
+            "train", found=type(train).__name__, expected="sequences, events, or pieces of a series",
+            remedy="split the data with a task",
+        )  # fmt: skip
+    return Standardise.fit(train)
+
+
+def scale_from_json(config: dict[str, Any]) -> Scale:
+    """The scale that `to_json` wrote."""
+    return MeanGap.from_json(config) if "unit" in config else Standardise.from_json(config)
 
 
 def _like(stat: Float[np.ndarray, "C"], x: Tensor | np.ndarray) -> Any:

@@ -27,6 +27,7 @@ from timecell.state import State
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
+    "leaky_relu": torch.nn.functional.leaky_relu,
     "sigmoid": torch.sigmoid,
     "softplus": torch.nn.functional.softplus,
     "identity": lambda x: x,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from timecell.data.containers import Schema, Sequences, Series, Windows
+from timecell.data.containers import Cut, Schema, Sequences, Series
 from timecell.report.look import ACCENT, COLOURS, INK, MUTED, PAPER, TEST, TRAIN, VALID, Figure, Stroke, figure, label
 from timecell.system import Splits
 
@@ -103,16 +104,11 @@ def class_counts(splits: Splits) -> Figure:
 def whole_series(splits: Splits, number: int = 3) -> list[tuple[str, Figure]]:
     """The first channels of a series over all its time, with the borders of the parts, under their names."""
     test, valid = splits.test, splits.valid
-    assert isinstance(test, Windows) and isinstance(valid, Windows)
+    assert isinstance(test, Cut) and isinstance(valid, Cut)
     series = test.series
     t = times(series)
-    borders = [int(part.starts.min()) + part.history for part in (valid, test)]
-    edges = [0, *borders, len(series) - 1]
-    names = [
-        {"x": (a + b) / 2 / (len(series) - 1), "xref": "paper", "y": 1, "yref": "paper", "yanchor": "bottom",
-         "text": name, "showarrow": False, "font": {"color": MUTED, "size": 12}}
-        for name, a, b in zip(("train", "validation", "test"), edges, edges[1:])
-    ]  # fmt: skip
+    borders = [part.first_target for part in (valid, test)]
+    names = part_names([b / max(1, len(series) - 1) for b in borders])
     out = []
     for c in range(min(number, series.values.shape[1])):
         trace = {"type": "scatter", "mode": "lines", "line": {"color": ACCENT, "width": 1}, "connectgaps": False}
@@ -125,6 +121,16 @@ def whole_series(splits: Splits, number: int = 3) -> list[tuple[str, Figure]]:
         )  # fmt: skip
         out.append((series.schema.channels[c], drawn))
     return out
+
+
+def part_names(borders: Sequence[float]) -> list[dict[str, Any]]:
+    """The names of the three parts above a figure whose borders lie at these shares of its width."""
+    edges = [0, *borders, 1]
+    return [
+        {"x": (a + b) / 2, "xref": "paper", "y": 1, "yref": "paper", "yanchor": "bottom", "text": name,
+         "showarrow": False, "font": {"color": MUTED, "size": 12}}
+        for name, a, b in zip(("train", "validation", "test"), edges, edges[1:])
+    ]  # fmt: skip
 
 
 def border(x: Any) -> dict[str, Any]:

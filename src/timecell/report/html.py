@@ -12,8 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from timecell.compare import Comparison, Row
-from timecell.data.containers import AnyData, Data, Sequences, Windows
+from timecell.data.containers import AnyData, Cut, Data, Sequences, Windows
 from timecell.data.readers import describe
+from timecell.data.stretches import Stretches
 from timecell.errors import InputError
 from timecell.files import write_whole
 from timecell.report import data_figures, error_figures, figures, look, words
@@ -115,8 +116,8 @@ def learning(c: Comparison) -> str:
 def the_data(splits: Splits) -> str:
     """Samples and class counts, or the series with the borders of its parts."""
     train, test = splits.train, splits.test
-    if isinstance(test, Windows):
-        shown, channels = data_figures.whole_series(splits), len(test.schema.channels)
+    if isinstance(test, Cut):
+        shown, channels = data_figures.whole_series(splits), test.series.values.shape[1]
         caption = "The series; dotted: the borders of training, validation and test."
         if channels > len(shown):
             caption += f" The first {len(shown)} of {channels} channels."
@@ -143,6 +144,8 @@ def errors(c: Comparison, splits: Splits) -> str:
         return section("Errors", confusions(c, test))
     if isinstance(test, Windows) and "values" in kept:
         return section("Errors", forecasts(c, test))
+    if isinstance(test, Stretches):
+        return section("Answers", traces(c, test))
     return ""
 
 
@@ -168,6 +171,16 @@ def forecasts(c: Comparison, test: Windows) -> str:
     return captioned(
         examples, legend(error_figures.forecast_strokes(c)), grid(error_figures.forecasts(c, test))
     ) + captioned(ahead, legend(look.strokes(c)), plot(error_figures.horizon_errors(c, test)))
+
+
+def traces(c: Comparison, test: Stretches) -> str:
+    """What was decoded beside the truth, over some time."""
+    caption = (
+        f"The first {error_figures.TRACED} steps of the test part: the target that varies most, and what the best system "
+        f"and the best baseline answered ({which(c, test)})."
+    )
+    strokes = error_figures.forecast_strokes(c)
+    return captioned(caption, legend(strokes), plot(error_figures.traces(c, test)))
 
 
 def which(c: Comparison, test: Data) -> str:

@@ -1,0 +1,1 @@
+"""Processes that make data: point processes that can be fitted and sampled."""

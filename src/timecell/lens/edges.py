@@ -1,0 +1,72 @@
+"""Inferred wiring against the true one: `edge_recovery`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from timecell.errors import InputError
+
+
+class EdgeRecovery(NamedTuple):
+    """How well the scores of pairs find the edges.
+
+    Attributes:
+        auc: probability that an edge has a higher score than a pair without one (ties count half); 0.5 = chance.
+        precision: share of edges among the k pairs with the highest scores, k being the number of edges.
+        chance: share of edges among all pairs, what precision is by chance.
+        direction: share of the edges with a one-way truth whose score is higher than that of the way back; ties half.
+    """
+
+    auc: float
+    precision: float
+    chance: float
+    direction: float
+
+
+def edge_recovery(scores: Float[np.ndarray, "C C"], edges: Bool[np.ndarray, "C C"]) -> EdgeRecovery:
+    """Hold scores of directed pairs against the truth; the diagonal is left out.
+
+    Args:
+        scores: how much the method believes in an edge from j (column) to i (row); NaN = it does not know, which
+            counts as the lowest score of all.
+        edges: the true ones.
+
+    Raises:
+        InputError: shapes that do not match, or no edge, or nothing but edges.
+
+    Example:
+        >>> truth = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0]], bool)
+        >>> edge_recovery(truth + 0.0, truth)
+        EdgeRecovery(auc=1.0, precision=1.0, chance=0.5, direction=1.0)
+        >>> edge_recovery(truth.T + 0.0, truth).direction
+        0.0
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or edges.shape != scores.shape:
+        raise InputError(
+            "scores", found=f"shape {scores.shape} for edges of shape {edges.shape}", expected="[C, C] both",
+            remedy="score every ordered pair once",
+        )  # fmt: skip
+    edges = edges.astype(bool)
+    pairs = ~np.eye(len(edges), dtype=bool)
+    k = int(edges[pairs].sum())
+    if not 0 < k < pairs.sum():
+        raise InputError(
+            "edges", found=f"{k} edges among {pairs.sum()} pairs", expected="some, and not all",
+            remedy="recovery has no meaning here",
+        )  # fmt: skip
+    lowest = np.nanmin(scores) - 1 if np.isfinite(scores).any() else 0.0
+    known = np.where(np.isnan(scores), lowest, scores)
+    best = np.argsort(-known[pairs], kind="stable")[:k]
+    one_way = edges & ~edges.T & pairs
+    right = (known > known.T) + 0.5 * (known == known.T)
+    return EdgeRecovery(
+        float(roc_auc_score(edges[pairs], known[pairs])),
+        float(edges[pairs][best].mean()),
+        float(k / pairs.sum()),
+        float(right[one_way].mean()) if one_way.any() else float("nan"),
+    )

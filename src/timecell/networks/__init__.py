@@ -1,0 +1,1 @@
+"""Whole small networks that several systems share."""

@@ -1,0 +1,1 @@
+"""What repeats and what belongs together: periods, frequencies, phases, connectivity over time."""

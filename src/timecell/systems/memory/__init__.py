@@ -1,0 +1,1 @@
+"""Systems about where the past lives: in units, loops, linear states, weights."""
