@@ -179,10 +179,20 @@ def test_the_regression_finds_who_follows_whom_and_the_mean_rate_scores_nothing(
     assert abs(score[MeanRate]) < 0.02 and score[PoissonRegression] > 0.3
 
 
+def test_a_network_that_says_zero_says_the_mean_rate():
+    task = CoSmoothing()
+    parts = task.split(population())
+    batch = parts.test.batch(np.arange(len(parts.test)))
+    zero = torch.zeros(len(parts.test), batch.x.shape[1], 3)
+    rates = task.prediction(task.scores_from_outputs(zero, batch), parts.test)
+    mean = MeanRate().fit(parts.train, parts.valid, task, RUN).predict(parts.test)
+    assert rates.values == pytest.approx(mean.values, rel=1e-5)
+
+
 def test_held_out_units_are_seen_by_nobody():
     task = CoSmoothing(held_out=("b",))
     parts = task.split(population())
-    assert parts.train.schema.channels == ("a", "c") and parts.train.batch(np.arange(1)).target.shape[2] == 1
+    assert parts.train.schema.channels == ("a", "c") and parts.train.batch(np.arange(1)).target.shape[2] == 2
     fitted = PoissonRegression().fit(parts.train, parts.valid, task, RUN)
     assert task.score(fitted.predict(parts.test), parts.test).value > 0.5
 

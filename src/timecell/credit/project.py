@@ -19,13 +19,21 @@ neural networks" (2024), arXiv:2402.11984; Oja, "Neural networks, principal comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from timecell.credit.layers import layers_of
+from timecell.credit.updates import Factors, Gradient, OrthogonalProjection, Update
 from timecell.errors import InputError
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class HebbianSubspace(nn.Module):
@@ -33,50 +41,119 @@ class HebbianSubspace(nn.Module):
 
     Args:
         inputs: that the synapse has.
-        rows: lateral units for each task, in the order of the tasks; tasks beyond these add none.
-        rate: of learning, relative to the power of the inputs.
+        rows: lateral units for each task, in the order of the tasks; later tasks add none.
+        rate: of learning, in units of one over the mean power of the inputs; above 1 a strong direction oscillates.
 
     Raises:
         InputError: more rows than inputs.
 
     Example:
-        >>> lateral = HebbianSubspace(3, rows=(1, 1), rate=0.5)
-        >>> for _ in range(50):
-        ...     lateral.watch(torch.tensor([[1.0, 1.0, 0.0]]))
+        >>> lateral = HebbianSubspace(3, rows=(1, 1))
+        >>> for _ in range(30):
+        ...     lateral.watch(torch.tensor([[3.0, 4.0, 0.0]]))
         >>> lateral.finish_task()
-        >>> (lateral.kept @ torch.tensor([1.0, 1.0, 0.0])).abs().item() ** 2        # all of the input's power
-        2.0
+        >>> lateral.kept.abs().round(decimals=3).tolist()
+        [[0.6000000238418579, 0.800000011920929, 0.0]]
     """
 
-    def __init__(self, inputs: int, rows: Sequence[int], rate: float = 0.5) -> None:
+    rows: Tensor
+    done: Tensor
+
+    def __init__(self, inputs: int, rows: Sequence[int], rate: float = 0.8) -> None:
         super().__init__()
         if sum(rows) > inputs:
             raise InputError(
                 "HebbianSubspace(rows)", found=f"{sum(rows)} rows", expected=f"at most {inputs}, one an input",
                 remedy="give each task fewer",
             )  # fmt: skip
-        self.plan, self.rate = tuple(rows), rate
-        self.rows = nn.Buffer(nn.init.orthogonal_(torch.empty(sum(rows), inputs)))
-        self.done = nn.Buffer(torch.zeros((), dtype=torch.long))
+        self.borders, self.rate = [sum(rows[:i]) for i in range(len(rows) + 1)], rate
+        self.register_buffer("rows", nn.init.orthogonal_(torch.empty(sum(rows), inputs)))
+        self.register_buffer("done", torch.zeros((), dtype=torch.long))
+
+    def _rows_of(self, tasks: int) -> int:
+        return self.borders[min(tasks, len(self.borders) - 1)]
 
     @property
     def kept(self) -> Float[Tensor, "k in"]:
         """The rows of finished tasks."""
-        return self.rows[: sum(self.plan[: int(self.done)])]
+        return self.rows[: self._rows_of(int(self.done))]
 
     @torch.no_grad()
     def watch(self, x: Float[Tensor, "... in"], repeats: int = 5) -> None:
-        """Learn the present task's rows from some inputs; they find what the kept rows leave over."""
-        old, last = len(self.kept), sum(self.plan[: int(self.done) + 1])
-        x = x.flatten(0, -2)
+        """Learn this task's rows from some inputs. Kept rows take part in what is explained, so new ones find the rest."""
+        old, new = self._rows_of(int(self.done)), self._rows_of(int(self.done) + 1)
+        x = x.flatten(0, -2).to(self.rows)
         power = x.square().sum(1).mean()
-        if old == last or power == 0:
+        if old == new or power == 0:
             return
         for _ in range(repeats):
-            y = x @ self.rows[:last].T
-            error = x - y @ self.rows[:last]
-            self.rows[old:last] += self.rate / power * y[:, old:].T @ error / len(x)
+            y = x @ self.rows[:new].T
+            unexplained = x - y @ self.rows[:new]
+            self.rows[old:new] += self.rate / power * (y[:, old:].T @ unexplained / len(x))
 
     def finish_task(self) -> None:
-        """Keep the rows of this task from now on."""
+        """Keep this task's rows from now on, and go on to the next ones."""
         self.done.add_(1)
+
+
+@dataclass(frozen=True)
+class HebbianProjection:
+    """The update of HLOP: lateral units watch what comes in to their synapse, and what they have kept is not learnt along.
+
+    It goes with any time path whose factors are inputs or their traces, and with any space path; synapses without lateral
+    units learn as ever.
+
+    Attributes:
+        repeats: Hebbian steps for each slice.
+        update: what is made of the projected factors.
+
+    Example:
+        >>> from timecell import Sequential
+        >>> from timecell.credit import Full, Rule
+        >>> net = with_lateral_units(Sequential(nn.Linear(8, 4, bias=False)), share=0.25, tasks=2)
+        >>> rule = Rule(Full(), update=HebbianProjection())
+        >>> net[0].lateral.rows.shape
+        torch.Size([4, 8])
+    """
+
+    repeats: int = 5
+    update: Update = Gradient()  # noqa: RUF009 - frozen
+
+    def __call__(self, factors: Factors, synapse: nn.Module) -> Float[Tensor, "out in"]:
+        """The update of what the kept rows leave over."""
+        lateral = getattr(synapse, "lateral", None)
+        if not isinstance(lateral, HebbianSubspace):
+            return self.update(factors, synapse)
+        if factors.pre.ndim > factors.delta.ndim:
+            raise InputError(
+                "HebbianProjection", found="a trace for each weight", expected="one number an input, which lateral units "
+                "can watch", remedy="use a time path such as Full, Instantaneous or PresynapticTrace, not Eligibility",
+            )  # fmt: skip
+        lateral.watch(factors.pre, self.repeats)
+        return OrthogonalProjection(lambda _: lateral.kept, self.update)(factors, synapse)
+
+
+def with_lateral_units(net: Net, share: float, tasks: int) -> Net:
+    """The same net, every synapse of which has lateral units as ``synapse.lateral``.
+
+    Args:
+        net: a `Sequential` of layers.
+        share: units that each task adds, as a share of the synapse's inputs, in (0, 1]; when there are as many units as
+            inputs, later tasks add none (and learn nothing).
+        tasks: how many tasks add units.
+    """
+    if not 0 < share <= 1:
+        raise InputError("share", found=share, expected="more than 0, at most 1", remedy="try 1 / (tasks + 1)")
+    for layer in layers_of(net):
+        if layer.synapse is not None:
+            inputs = math.prod(layer.synapse.weight.shape[1:])
+            borders = [min(inputs, task * math.ceil(share * inputs)) for task in range(tasks + 1)]
+            layer.synapse.lateral = HebbianSubspace(inputs, [b - a for a, b in pairwise(borders)])
+    return net
+
+
+def finish_task(net: nn.Module) -> None:
+    """Keep what the lateral units of a net have learnt in the present task from now on."""
+    for module in net.modules():
+        if isinstance(module, HebbianSubspace):
+            module.finish_task()

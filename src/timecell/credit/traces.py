@@ -128,7 +128,7 @@ class TracePair(Instantaneous):
         sent = drive.detach().requires_grad_()
         with torch.enable_grad():  # traces go on through steps that are not blamed
             y, state = response(layer, sent, kept.state, lengths, self.carry)
-        (ready,) = torch.autograd.grad(y.sum(), sent, retain_graph=True)
+        (ready,) = torch.autograd.grad(y, sent, torch.ones_like(y), retain_graph=True)
         came = [source for source in (pre, ones(pre), fed_back(layer, y, kept.state)) if source is not None]
         before = kept.traces or [torch.zeros_like(source[:, 0]) for source in (*came, ready)]
         traced = [_low_pass(source, trace, self.decay_pre) for source, trace in zip(came, before)]

@@ -31,6 +31,8 @@ class Stretches(Cut):
         stop: end of the part.
         warm: steps before them, to fill a memory; zeros before the series begins.
         lag: how many steps the inputs lie before the targets: 0, the same step; 1, only what came before.
+        base: [C'] what an answer of zero means, a number a target (the logarithm of a unit's mean rate in training); it
+            stands behind the targets of a batch. () = nothing does.
 
     Example:
         >>> series = Series(np.arange(12.0).reshape(6, 2), Schema("series", ("spikes", "speed")))
@@ -48,6 +50,7 @@ class Stretches(Cut):
     stop: int
     warm: int = 0
     lag: int = 0
+    base: tuple[float, ...] = ()
 
     @property
     def schema(self) -> Schema:
@@ -81,15 +84,15 @@ class Stretches(Cut):
         return len(self.starts)
 
     def batch(self, index: Int[np.ndarray, "B"]) -> Batch:
-        """Inputs [B, warm + length, C] and targets [B, warm + length, C'], NaN where they do not count."""
+        """Inputs [B, warm + length, C] and targets [B, warm + length, C' (+ C' of `base`)], NaN where they do not count."""
         at = self.starts[index, None] + np.arange(-self.warm, self.length)
         seen = at - self.lag
         x = fill_forward(self.series.values[seen.clip(0, self.stop - 1)][..., list(self.inputs)])
         x = np.where((seen >= 0)[..., None], x, 0.0)
-        return Batch(
-            torch.from_numpy(x.astype(np.float32)),
-            torch.from_numpy(self._targets(at, self.starts[index, None]).astype(np.float32)),
-        )
+        target = self._targets(at, self.starts[index, None])
+        base = np.broadcast_to(np.array(self.base), (*target.shape[:2], len(self.base)))
+        target = np.concatenate([target, base], axis=2)
+        return Batch(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(target.astype(np.float32)))
 
     def truth(self) -> Float[np.ndarray, "N L C"]:
         """[N, length, C'] targets of all stretches in double precision."""

@@ -253,7 +253,7 @@ def _chunked(
     toeplitz, outward, arriving = (matrix.to(x.dtype).mT for matrix in (toeplitz, outward, arriving))
     squares = [square.to(x.dtype).mT for square in squares]
 
-    count = steps // size + 1  # the last chunk has room left, so every sample ends inside of one
+    count = max(-(-steps // size), 1)
     chunks = pad(x, (0, 0, 0, count * size - steps)).permute(2, 0, 1).unflatten(2, (count, size))  # [H, B, count, size]
     inflow = (chunks.flatten(1, 2) @ arriving).unflatten(1, (rows, count))
     course = [state.transpose(0, 1)]
@@ -264,14 +264,13 @@ def _chunked(
     y = y.unflatten(3, (size, -1)).flatten(2, 3)[:, :, :steps].permute(1, 2, 0, 3)
 
     stops = torch.full((rows,), steps, device=x.device) if lengths is None else lengths
-    sample, rest = torch.arange(rows, device=x.device), stops % size
-    last = before[:, sample, stops // size]  # [H, B, N], to be moved on by the rest of its chunk
-    for bit, square in enumerate(squares[:-1]):
+    sample, ending = torch.arange(rows, device=x.device), (stops - 1).clamp(min=0) // size
+    rest = stops - ending * size  # steps of its last chunk that a sample has, up to all of them
+    last = before[:, sample, ending]  # [H, B, N], to be moved on by these steps ...
+    for bit, square in enumerate(squares):
         last = torch.where((rest >> bit & 1).bool()[:, None], last @ square, last)
-    place = torch.arange(size, device=x.device) - (
-        size - rest[:, None]
-    )  # the rest of the inputs, moved to a chunk's end
-    tail = chunks[:, sample, stops // size].gather(2, place.clamp(min=0).expand(len(chunks), -1, -1))
+    place = torch.arange(size, device=x.device) - (size - rest[:, None])  # ... whose inputs are moved to the chunk's end
+    tail = chunks[:, sample, ending].gather(2, place.clamp(min=0).expand(len(chunks), -1, -1))
     last = (last + torch.where(place >= 0, tail, 0.0) @ arriving).transpose(0, 1)
     return y.masked_fill(spoilt[..., None], math.nan), last.masked_fill(spoilt.any(1)[..., None], math.nan)
 

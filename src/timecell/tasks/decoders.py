@@ -21,6 +21,7 @@ from timecell.tasks.truth import stretches
 
 MAX_FEATURES = 2_000  # lags of all inputs together
 MAX_STEPS = 20_000  # that a regression is fitted on, evenly spaced
+LOG_RATES = (-20.0, 10.0)  # between which a logarithm of a rate is kept
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the Poisson regression, on features of unit variance
 
 
@@ -79,7 +80,7 @@ class RateModel(LinearDecoder):
 
     def predict(self, data: Data) -> Rates:  # type: ignore[override]
         """The rates."""
-        return Rates(np.exp(np.clip(self.linear(data), -20, 10)))
+        return Rates(np.exp(np.clip(self.linear(data), *LOG_RATES)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class MeanTarget(_Baseline):
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> LinearDecoder:
         """Average."""
-        _, mean = _constant(train)
+        mean = _means(stretches(train))
         return LinearDecoder(self.card, 0.0, 0, np.zeros((0, len(mean))), mean)
 
 
@@ -113,7 +114,7 @@ class MeanRate(_Baseline):
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> RateModel:
         """Average."""
-        _, mean = _constant(train)
+        mean = mean_counts(stretches(train))
         return RateModel(self.card, 0.0, 0, np.zeros((0, len(mean))), np.log(mean))
 
 
@@ -170,7 +171,7 @@ class PoissonRegression(_Baseline):
         start = time.perf_counter()
         lags, x, y, x_valid, y_valid = _designs(train, valid, self.lags)
         spread = np.where(x.std(0) > 0, x.std(0), 1.0)
-        _, mean = _constant(train)
+        mean = mean_counts(stretches(train))
         weight, bias = np.zeros((x.shape[1], y.shape[1])), np.log(mean)
         for unit in range(y.shape[1]):
             used, checked = ~np.isnan(y[:, unit]), ~np.isnan(y_valid[:, unit])
@@ -178,7 +179,7 @@ class PoissonRegression(_Baseline):
                 continue
             best = _log_likelihood(np.full(checked.sum(), bias[unit]), y_valid[checked, unit])
             for alpha in PENALTIES:
-                model = PoissonRegressor(alpha=alpha, max_iter=200).fit(x[used] / spread, y[used, unit])
+                model = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(x[used] / spread, y[used, unit])
                 own = model.coef_ / spread
                 found = _log_likelihood(x_valid[checked] @ own + model.intercept_, y_valid[checked, unit])
                 if found > best:
@@ -215,16 +216,19 @@ def _designs(train: Data, valid: Data, lags: int) -> tuple[int, np.ndarray, np.n
     return lags, found[0], found[1], found[2], found[3]
 
 
-def _constant(train: Data) -> tuple[int, Float[np.ndarray, "K"]]:
-    """Observed steps, and the mean of each target over them; a unit that never fired counts as if it had, once."""
-    truth = stretches(train).truth()
-    seen = (~np.isnan(truth)).sum((0, 1))
-    mean = np.nansum(truth, (0, 1)) / np.maximum(seen, 1)
-    counts = train.schema.spikes
-    return int(seen.sum()), np.maximum(mean, 1 / (1 + seen)) if counts else mean
+def mean_counts(data: Stretches) -> Float[np.ndarray, "K"]:
+    """Mean count of each target in a bin; a unit that never fired counts as if it had, once in one bin more."""
+    seen = (~np.isnan(data.truth())).sum((0, 1))
+    return np.maximum(_means(data), 1 / (1 + seen))
+
+
+def _means(data: Stretches) -> Float[np.ndarray, "K"]:
+    """Mean of each target over the steps where it was observed."""
+    truth = data.truth()
+    return np.nansum(truth, (0, 1)) / np.maximum((~np.isnan(truth)).sum((0, 1)), 1)
 
 
 def _log_likelihood(log_rate: np.ndarray, counts: np.ndarray) -> float:
     """Poisson's, up to what does not depend on the rate."""
-    log_rate = np.clip(log_rate, -20, 10)
+    log_rate = np.clip(log_rate, *LOG_RATES)
     return float((counts * log_rate - np.exp(log_rate)).sum())

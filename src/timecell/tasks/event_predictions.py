@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from timecell.data.event_sequences import EventSequences
@@ -25,6 +25,7 @@ class NextEvents:
     `EventSequences.waits`.
 
     Attributes:
+        happened: [R] True for an event, False for an end.
         log_time: [R] log density of the gap to the event [nats]; at an end, the log probability that nothing happened
             until then.
         log_mark: [R, K] log probability of each mark, given that an event comes at that time.
@@ -36,6 +37,7 @@ class NextEvents:
         InputError: shapes that do not fit, a value that is not finite, marks whose probabilities do not sum to one.
     """
 
+    happened: Bool[np.ndarray, "R"]
     log_time: Float[np.ndarray, "R"]
     log_mark: Float[np.ndarray, "R K"]
     median: Float[np.ndarray, "R"]
@@ -44,7 +46,7 @@ class NextEvents:
 
     def __post_init__(self) -> None:
         R, K = len(self.log_time), len(self.classes)
-        for name, shape in (("log_time", (R,)), ("log_mark", (R, K)), ("median", (R,)), ("pit", (R,))):
+        for name, shape in (("happened", (R,)), ("log_time", (R,)), ("log_mark", (R, K)), ("median", (R,)), ("pit", (R,))):
             array = getattr(self, name)
             if array.shape != shape:
                 raise InputError(
@@ -81,13 +83,44 @@ class NextEvents:
         with np.errstate(invalid="ignore"):  # a tail of no length may have no intensity at all
             log_mark = np.where(happened[:, None], log_intensity - total[:, None], -np.log(log_intensity.shape[1]))
         log_time = np.where(happened, total, 0.0) - mass
-        return cls(log_time, log_mark, median, -np.expm1(-mass), data.schema.classes or ())
+        return cls(happened, log_time, log_mark, median, -np.expm1(-mass), data.schema.classes or ())
 
     def rescaled(self, unit: float) -> NextEvents:
-        """The same, where what was counted in this unit is counted in ones: a density shrinks as times grow.
+        """The same in other units: what was counted in multiples of `unit` is counted in ones.
 
-        Log densities of events and log probabilities of ends stand in one column, and only the former shrink: their
-        rows are those with a mark, which is known from the data alone. So this needs to be done before: see
-        `rescaled_rows`.
+        The density of a time is so much smaller, by log(unit) for each event; probabilities stay as they are.
+
+        Example:
+            >>> one = np.zeros(1)
+            >>> said = NextEvents(np.array([True]), one, one[:, None], median=one + 2, pit=one + 0.5, classes=("event",))
+            >>> in_seconds = said.rescaled(60.0)  # they were minutes
+            >>> in_seconds.median.tolist(), round(in_seconds.log_time.item(), 3)
+            ([120.0], -4.094)
         """
-        raise NotImplementedError
+        shrunk = np.where(self.happened, self.log_time - math.log(unit), self.log_time)
+        return replace(self, log_time=shrunk, median=self.median * unit)
+
+    def arrays(self) -> dict[str, Any]:
+        """All of them, by name."""
+        return {
+            "happened": self.happened,
+            "log_time": self.log_time,
+            "log_mark": self.log_mark,
+            "median": self.median,
+            "pit": self.pit,
+            "classes": np.array(self.classes),
+        }
+
+
+def event_sequences(data: object) -> EventSequences:
+    """The same data, known to be event sequences.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if not isinstance(data, EventSequences):
+        raise InputError(
+            "data", found=type(data).__name__, expected="EventSequences",
+            remedy="load the file as events, or make them with EventSequences.of",
+        )  # fmt: skip
+    return data

@@ -21,7 +21,7 @@ from timecell.data.splits import Splits
 from timecell.data.stretches import by_stretches
 from timecell.errors import InputError, unknown_name
 from timecell.system import Scores, System
-from timecell.tasks.decoders import MeanRate, PoissonRegression
+from timecell.tasks.decoders import LOG_RATES, MeanRate, PoissonRegression, mean_counts
 from timecell.tasks.predictions import Rates
 from timecell.tasks.readout import span
 from timecell.tasks.truth import counted, require_shape, stretches, usual_history, whole_series
@@ -29,7 +29,9 @@ from timecell.tasks.truth import counted, require_shape, stretches, usual_histor
 
 @dataclass(frozen=True)
 class CoSmoothing:
-    """Counts of some units from the others, or of all units from the bins before; a network answers with log rates.
+    """Counts of some units from the others, or of all units from the bins before.
+
+    A network answers with the logarithm of each rate over the unit's mean rate in training: zero is the mean rate.
 
     Attributes:
         held_out: names of the units to predict from the others; () = all units, from what came before.
@@ -74,9 +76,9 @@ class CoSmoothing:
         if not seen:
             raise InputError("held_out", found="all units", expected="some to predict from", remedy="name fewer")
         history = self.history or usual_history(series)
-        if hidden:
-            return by_stretches(series, seen, hidden, history)
-        return by_stretches(series, seen, seen, history, lag=1)
+        parts = by_stretches(series, seen, hidden or seen, history, lag=0 if hidden else 1)
+        base = tuple(np.log(mean_counts(stretches(parts.train))).tolist())
+        return Splits(*(replace(stretches(part), base=base) for part in (parts.train, parts.valid, parts.test)))
 
     def score(self, prediction: Rates, data: Data) -> Scores:
         """Bits per spike over the mean rates of the scored part rank; the items are what each stretch adds to them.
@@ -114,14 +116,15 @@ class CoSmoothing:
     def loss(self, y: Float[Tensor, "B t K"], batch: Batch, steps: slice) -> Float[Tensor, ""]:
         """Negative Poisson log-likelihood of the bins that count (constants left out), over their number."""
         span(y, batch, steps)
-        target = counted(batch)
+        target, base = counted(batch).chunk(2, dim=2)
         here = target[:, steps]
-        cost = F.poisson_nll_loss(y, here.nan_to_num(), log_input=True, full=False, reduction="none")
+        log_rate = (y + base[:, steps]).clamp(*LOG_RATES)
+        cost = F.poisson_nll_loss(log_rate, here.nan_to_num(), log_input=True, full=False, reduction="none")
         return cost.masked_fill(here.isnan(), 0.0).sum() / (~target.isnan()).sum().clamp(min=1)
 
     def scores_from_outputs(self, y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B T K"]:
         """The rates."""
-        return y.clamp(-20, 10).exp()
+        return (y + counted(batch).chunk(2, dim=2)[1]).clamp(*LOG_RATES).exp()
 
     def prediction(self, answers: Float[Tensor, "N T K"], data: Data) -> Rates:
         """The rates of the bins that count."""

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from timecell.data.scaling import Standardise
 from timecell.errors import InputError
@@ -188,3 +188,75 @@ class Rates:
     def arrays(self) -> dict[str, Any]:
         """`values`."""
         return {"values": self.values}
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """A value for every entry of every window; those that were seen are as they were.
+
+    Attributes:
+        values: [N, L, C] in the units of the data.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+
+    values: Float[np.ndarray, "N L C"]
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.values).all():
+            at = tuple(int(i) for i in np.argwhere(~np.isfinite(self.values))[0])
+            raise InputError(f"values{list(at)}", found=self.values[at], expected="a finite value",
+                             remedy="the fit has diverged: lower the learning rate")  # fmt: skip
+
+    def rescaled(self, scale: Standardise) -> Imputed:
+        """The same in the units that the scale of the channels came from."""
+        return Imputed(scale.invert(self.values))
+
+    def arrays(self) -> dict[str, Any]:
+        """`values`."""
+        return {"values": self.values}
+
+
+@dataclass(frozen=True)
+class AnomalyScores:
+    """How anomalous each step is; comparable within one record, without a unit.
+
+    Attributes:
+        scores: [S] the higher, the more anomalous; NaN where nothing was observed.
+        threshold: a step whose score lies above it is an alarm; None = nobody has set one.
+
+    Raises:
+        InputError: the shape is wrong, or a score or the threshold is infinite.
+
+    Example:
+        >>> AnomalyScores(np.array([0.1, 3.0, np.nan]), threshold=1.0).alarms.tolist()
+        [False, True, False]
+    """
+
+    scores: Float[np.ndarray, "S"]
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 1:
+            raise InputError("scores", found=f"shape {self.scores.shape}", expected="[S], one a step",
+                             remedy="put the steps end to end")  # fmt: skip
+        if np.isinf(self.scores).any() or not (self.threshold is None or np.isfinite(self.threshold)):
+            raise InputError("scores, threshold", found="infinity", expected="finite numbers",
+                             remedy="the fit has diverged: lower the learning rate")  # fmt: skip
+
+    @property
+    def alarms(self) -> Bool[np.ndarray, "S"]:
+        """[S] true where the score lies above the threshold.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self.threshold is None:
+            raise InputError("threshold", found="None", expected="a number", remedy="fit with validation data, or set one")
+        return self.scores > self.threshold
+
+    def arrays(self) -> dict[str, Any]:
+        """`scores`, and the `threshold` where there is one."""
+        known = {} if self.threshold is None else {"threshold": np.array(self.threshold)}
+        return {"scores": self.scores} | known

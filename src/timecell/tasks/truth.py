@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from timecell.data.containers import Batch, Data, Sequences, Series, Windows, fill_forward
+from timecell.data.masked import MaskedWindows
 from timecell.data.stretches import Stretches
 from timecell.errors import InputError
 
@@ -214,3 +215,11 @@ def require_shape(values: np.ndarray, truth: np.ndarray) -> None:
             "prediction", found=f"shape {values.shape}", expected=f"{truth.shape}",
             remedy="predict the stretches that are scored",
         )  # fmt: skip
+
+
+def masked(data: object) -> MaskedWindows:
+    """The same data, known to be masked windows."""
+    if not isinstance(data, MaskedWindows):
+        raise InputError("data", found=type(data).__name__, expected="MaskedWindows of a series",
+                         remedy="cut the series with Impute(...).split")  # fmt: skip
+    return data
