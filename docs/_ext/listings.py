@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from api import default, public, signature
@@ -283,6 +284,18 @@ def _functions(room: Any) -> str:
 # --- published systems ---------------------------------------------------------------------------------------------
 
 
+PAGES = Path(__file__).parents[1] / "systems"
+
+
+def system_pages() -> str:
+    """The pages of published systems, by family."""
+    found: dict[str, list[str]] = {}
+    for card in catalog.cards():
+        if (PAGES / f"{card.slug}.md").exists():
+            found.setdefault(card.family, []).append(f"- {{doc}}`{card.slug}`: {escaped(card.summary)}")
+    return "\n\n".join(f"## {family.capitalize()}\n\n" + "\n".join(lines) for family, lines in found.items())
+
+
 def systems() -> str:
     """Every published system with what the shipped ledger says of its claims."""
     records, rows = ledger.read(ledger.SHIPPED), []
@@ -290,9 +303,14 @@ def systems() -> str:
         known = ledger.standings(module, card.slug, records)
         standing = ledger.overall(s for s, _ in known.values())
         rows.append(
-            [code(card.slug), escaped(card.title), escaped(card.summary), escaped(card.paper or ""), f"**{standing}**"]
+            [page_of(card.slug), escaped(card.title), escaped(card.summary), escaped(card.paper or ""), f"**{standing}**"]
         )
     return table(["system", "paper", "in a sentence", "source", "its claims"], rows)
+
+
+def page_of(slug: str) -> str:
+    """A link to a system's page, if it has one."""
+    return f"{{doc}}`{slug} <../systems/{slug}>`" if (PAGES / f"{slug}.md").exists() else code(slug)
 
 
 def claims() -> str:

@@ -1,0 +1,1 @@
+"""Point processes: marked events in continuous time."""
