@@ -22,7 +22,7 @@ HOUSE = [
     *("rhythm", "memory", "networks", "exchange"),
     *("system", "tasks"),
     *("recipe", "credit", "inference", "generate", "lens", "plot"),
-    *("progress", "checkpoint", "interrupt", "distributed", "train", "network_system", "point_process_system", "estimator"),
+    *("progress", "checkpoint", "interrupt", "distributed", "train", "network_system", "point_process_system", "edge_system", "estimator"),
     *("catalog", "claims"),
     *("controls", "event_models", "systems", "compare"),
     *("report", "serve", "cli"),

@@ -8,6 +8,10 @@ SOURCES holds
                                        end, offsets, digit, speaker, take, rate
     taxi_new_york_passengers.csv.gz    datasets/taxi_new_york_passengers.csv of github.com/unit8co/darts, gzipped
     t10k-images-idx3-ubyte.gz          the test digits of MNIST and, beside them, t10k-labels-idx1-ubyte.gz
+    enronEmails.npz                    data/enronEmails.rda of github.com/cran/networkDynamicData 0.3.0: onset int64 [s],
+                                       src, dst of every mail, numbered from 0
+    so.npz                             data/real/so of github.com/dunan/NeuralPointProcess, the five test folds one
+                                       after the other: time [s], mark, and length of each sequence
 
 anywhere below it. The files are the same, byte for byte, on every run with the same numpy and zlib.
 """
@@ -31,6 +35,8 @@ QUIET = 35.0  # decibels below the loudest 10 ms: leading and trailing sound bel
 LONGEST = 1.0  # seconds; 7 of the 3,000 clips are longer
 TEST_TAKES = 5  # the usual test split: takes 0 to 4 of each digit and speaker
 DIGITS, GREYS = 5000, 16  # pictures of MNIST that are kept, and their levels of grey
+USERS = 400  # sequences of badges that are kept
+FIRST_MAIL = 910_000_000  # seconds since 1970, in November 1998; the dates before it are errors of the source
 
 
 def spoken_digits(source: Path) -> bytes:
@@ -83,12 +89,38 @@ def mnist(images: Path) -> bytes:
     return packed.getvalue()
 
 
+def enron(source: Path) -> bytes:
+    """Who wrote to whom and when, without mails to oneself and without dates that are errors of the source."""
+    with np.load(source, allow_pickle=False) as mails:
+        src, dst, t = mails["src"], mails["dst"], mails["onset"]
+    kept = (src != dst) & (t >= FIRST_MAIL)
+    packed = io.BytesIO()
+    np.savez_compressed(
+        packed, src=src[kept].astype(np.uint8), dst=dst[kept].astype(np.uint8), t=t[kept].astype(np.int32)
+    )
+    return packed.getvalue()
+
+
+def badges(source: Path) -> bytes:
+    """When users got which badge: every k-th of them, one row a badge, in milliseconds."""
+    with np.load(source, allow_pickle=False) as events:
+        time, mark, length = events["time"], events["mark"], events["length"]
+    ends = np.cumsum(length)
+    rows = ["user,time,badge"]
+    for number, user in enumerate(np.linspace(0, len(length) - 1, USERS).astype(int)):
+        own = slice(ends[user] - length[user], ends[user])
+        rows += [f"{number},{t:.3f},{k}" for t, k in zip(time[own], mark[own])]
+    return gzip.compress(("\n".join(rows) + "\n").encode(), mtime=0)
+
+
 def main(sources: Path) -> None:
     """Write all files."""
     recipes = {
         "spoken-digits.npz": ("fsdd.npz", spoken_digits),
         "taxi.csv.gz": ("taxi_new_york_passengers.csv.gz", taxi),
         "mnist.npz": ("t10k-images-idx3-ubyte.gz", mnist),
+        "enron.npz": ("enronEmails.npz", enron),
+        "badges.csv.gz": ("so.npz", badges),
     }
     for name, (wanted, make) in recipes.items():
         found = sorted(sources.rglob(wanted))

@@ -36,7 +36,7 @@ from timecell._version import __version__
 from timecell.card import Card
 from timecell.checkpoint import Checkpoint, seeded
 from timecell.config import from_dict, to_dict
-from timecell.data.containers import Data, Schema
+from timecell.data.containers import AnyData, Data, Schema
 from timecell.data.temporal_edges import Events, TemporalEdges
 from timecell.errors import DataError, InputError, TimecellError
 from timecell.inference import evaluating
@@ -155,7 +155,7 @@ class FittedEdges:
     network: nn.Module
     report: Mapping[str, Any] = field(default_factory=dict)
 
-    def predict(self, data: Data) -> LinkScores:
+    def predict(self, data: AnyData) -> LinkScores:
         """Scores [logits] of the task's candidates, from the edges strictly before each.
 
         Raises:
@@ -329,7 +329,7 @@ class _Training:
 
     def _validate(self, losses: list[float]) -> dict[str, Any]:
         """Write a row of the history; keep the weights if they are the best so far."""
-        scores: Scores = self.task.score(self.fitted.predict(self.valid), self.valid)  # type: ignore[arg-type]
+        scores: Scores = self.task.score(self.fitted.predict(self.valid), self.valid)
         row = {
             "update": self.at.update, "train_loss": float(np.mean(losses)) if losses else None,
             "valid_score": scores.value, "metric": scores.primary,
@@ -357,7 +357,9 @@ class _Training:
             "model": self.net.state_dict(), "best": self.best_weights or {},
             "optimizer": checkpoint.optimizer_tensors(self.optimizer),
         }  # fmt: skip
-        checkpoint.save(self.run.folder, self.at.update, Checkpoint(tensors, {"at": vars(self.at), "config": self._config()}))
+        checkpoint.save(
+            self.run.folder, self.at.update, Checkpoint(tensors, {"at": vars(self.at), "config": self._config()})
+        )
 
     def _resume(self) -> None:
         """Go on from the checkpoint in the run's folder, if that is wanted and there is one."""

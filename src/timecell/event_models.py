@@ -1,8 +1,9 @@
 """Neural models of event sequences that every comparison includes beside the published systems.
 
 They differ in how they read the history and in what they can say of the next event: a gated recurrent net with an
-intensity that grows exponentially (RMTPP), one with a mixture of log-normal waiting times, and attention with an
-intensity of each mark (the transformer Hawkes process).
+intensity that grows exponentially (RMTPP), one with a mixture of log-normal waiting times, and attention to all events
+with an intensity of each mark, which moves between two events along a fixed course (the transformer Hawkes process) or
+from a level to another at a speed, all three as the history says (the self-attentive one).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class _EventModel(PointProcessSystem):
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """Rate and width."""
-        return {"lr": (2e-3, 5e-3, 1e-2), "hidden": (16, 32, 64)}
+        return {"lr": (1e-3, 2e-3, 5e-3, 1e-2), "hidden": (16, 32, 64)}
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ class GatedMixture(_EventModel):
 
 
 class TransformerIntensity(IntensityProcess):
-    """lambda_k(tau) = s_k softplus((w_k . h + a_k tau / (1 + tau)) / s_k), h from attention to the events (Zuo et al., 2020).
+    """lambda_k(tau) = r_k + s_k softplus((w_k . h + a_k tau) / s_k), with h from attention to the events.
 
-    The paper has a_k tau / t_i: without meaning for an event at t_i = 0, and an intensity that dies out if a_k < 0, so
-    that no further event need ever come. Here it saturates, in about a mean gap.
+    Source: Zuo et al. (2020), "Transformer Hawkes process". The paper has a_k tau / t_i, without meaning for an event at
+    t_i = 0, and no rate r_k > 0, without which no further event need ever come where a_k < 0.
 
     Args:
         marks: K.
@@ -97,8 +98,9 @@ class TransformerIntensity(IntensityProcess):
         super().__init__()
         self.encoder = AttentiveEncoder(marks, size)
         self.level = nn.Linear(size, marks)
-        self.course = nn.Parameter(torch.zeros(marks))
+        self.course = nn.Parameter(torch.full((marks,), -0.1))
         self.log_softness = nn.Parameter(torch.zeros(marks))
+        self.log_rate = nn.Parameter(torch.full((marks,), -2.0))
 
     def remember(self, x: Float[Tensor, "B T C"], lengths: Int[Tensor, "B"] | None = None) -> Float[Tensor, "B T K"]:
         """w_k . h of each row."""
@@ -107,19 +109,50 @@ class TransformerIntensity(IntensityProcess):
     def log_intensity(
         self, memory: Float[Tensor, "B T K"], row: Int[Tensor, "B Q"], tau: Float[Tensor, "B Q"]
     ) -> Float[Tensor, "B Q K"]:
-        """From the level after the event towards another one."""
+        """From the level after the event along the same course for all histories."""
         softness = self.log_softness.exp()
-        level = at_rows(memory, row) + self.course * (tau / (1 + tau))[..., None]
-        return (softness * F.softplus(level / softness) + TINY).log()
+        level = at_rows(memory, row) + self.course * tau[..., None]
+        return (softness * F.softplus(level / softness) + self.log_rate.exp()).log()
+
+
+class SelfAttentiveIntensity(IntensityProcess):
+    """lambda_k(tau) = softplus(m_k + (e_k - m_k) exp(-g_k tau)), with m, e, g from attention to the events.
+
+    Source: Zhang et al. (2020), "Self-attentive Hawkes process". Its limit softplus(m_k) is above zero, so the next
+    event is certain to come.
+
+    Args:
+        marks: K.
+        size: D of the attention.
+    """
+
+    def __init__(self, marks: int, size: int) -> None:
+        super().__init__()
+        self.encoder = AttentiveEncoder(marks, size)
+        self.readout = nn.Linear(size, 3 * marks)
+
+    def remember(self, x: Float[Tensor, "B T C"], lengths: Int[Tensor, "B"] | None = None) -> Float[Tensor, "B T 3K"]:
+        """m, e and g before its softplus, of each row."""
+        return self.readout(self.encoder(x, lengths))
+
+    def log_intensity(
+        self, memory: Float[Tensor, "B T 3K"], row: Int[Tensor, "B Q"], tau: Float[Tensor, "B Q"]
+    ) -> Float[Tensor, "B Q K"]:
+        """From the level after the event towards its limit."""
+        limit, first, speed = at_rows(memory, row).chunk(3, -1)
+        fade = (-F.softplus(speed) * tau[..., None]).exp()
+        return (F.softplus(limit + (first - limit) * fade) + TINY).log()
 
 
 @dataclass(frozen=True)
 class TransformerHawkes(_EventModel):
     """The transformer Hawkes process (Zuo et al., 2020)."""
 
+    lr: float = 2e-3
+
     card: ClassVar[Card] = Card(
         slug="thp", title="Transformer Hawkes process", family="control",
-        summary="Attention to all events so far; an intensity of each mark.",
+        summary="Attention to all events so far; the intensity of a mark moves along a course of its own.",
     )  # fmt: skip
 
     def build(self, schema: Schema) -> PointProcess:
@@ -127,11 +160,27 @@ class TransformerHawkes(_EventModel):
         return TransformerIntensity(len(schema.classes or ()), self.hidden)
 
 
+@dataclass(frozen=True)
+class SelfAttentiveHawkes(_EventModel):
+    """The self-attentive Hawkes process (Zhang et al., 2020)."""
+
+    lr: float = 2e-3
+
+    card: ClassVar[Card] = Card(
+        slug="sahp", title="Self-attentive Hawkes process", family="control",
+        summary="Attention to all events so far; intensities that fade from one level to another.",
+    )  # fmt: skip
+
+    def build(self, schema: Schema) -> PointProcess:
+        """Width hidden, two layers, two heads."""
+        return SelfAttentiveIntensity(len(schema.classes or ()), self.hidden)
+
+
 def event_models() -> list[System]:
     """All of them.
 
     Example:
         >>> [model.card.slug for model in event_models()]
-        ['rmtpp', 'gru-mixture', 'thp']
+        ['rmtpp', 'gru-mixture', 'thp', 'sahp']
     """
-    return [RMTPP(), GatedMixture(), TransformerHawkes()]
+    return [RMTPP(), GatedMixture(), TransformerHawkes(), SelfAttentiveHawkes()]

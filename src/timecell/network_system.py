@@ -95,7 +95,7 @@ class NetworkSystem:
             raise InputError(
                 self.card.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
             )
-        scale = cast(Any, scale_of(train))
+        scale = scale_of(train)
         near, held_out = scale.data(train), scale.data(valid)
         outputs = task.outputs(train)
         with seeded(run.seed):
@@ -142,7 +142,7 @@ class FittedNetwork:
                 "data.schema.channels", found=data.schema.channels, expected=f"{self.schema.channels}, as in training",
                 remedy="bring the same columns in the same order",
             )  # fmt: skip
-        prediction = predict(self.network, cast(Any, self.scale).data(self._known(data)), self.task)
+        prediction = predict(self.network, self.scale.data(self._known(data)), self.task)
         units = self.scale.of_answers(data)
         if units is not None and hasattr(prediction, "rescaled"):
             prediction = prediction.rescaled(units)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -124,7 +124,9 @@ class PointProcessSystem:
         """Event sequences, to predict the next event."""
         if task.name != "next-event":
             return f"it predicts the next event, and the task is {task.name}"
-        return None if schema.kind == "events" else f"to {task.name} is a task for events, and the data are {schema.kind}"
+        return (
+            None if schema.kind == "events" else f"to {task.name} is a task for events, and the data are {schema.kind}"
+        )
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedPointProcess:
         """Count time in mean gaps, build, train, keep the weights that are best on the validation data.
@@ -142,9 +144,8 @@ class PointProcessSystem:
         with seeded(run.seed):
             net = self.build(events.schema)
         parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-        trained = fit(
-            net, events.scaled(unit), MaximumLikelihood(), valid=held_out.scaled(unit), recipe=self.recipe(), run=run
-        )  # type: ignore[call-overload, arg-type]
+        near, far, aim = events.scaled(unit), held_out.scaled(unit), cast(Task, MaximumLikelihood())
+        trained = fit(net, near, aim, valid=far, recipe=self.recipe(), run=run)
         return FittedPointProcess(self, events.schema, task, unit, net, _report(trained, parameters))
 
 

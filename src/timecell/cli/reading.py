@@ -50,6 +50,7 @@ class Reading(Command):
         classes: annotations that make a trial.
         item: time series of an NWB file, or "units" for its spikes.
         gaps: "forward" fills missing values of a .ts file with the last one before.
+        resolution: of events, the width to which their times are rounded, in the units of these times.
     """
 
     file: File
@@ -72,6 +73,7 @@ class Reading(Command):
     classes: Names = ()
     item: Name = None
     gaps: Literal["forward"] | None = None
+    resolution: float | None = None
 
     @property
     def path(self) -> Path:
@@ -83,7 +85,7 @@ class Reading(Command):
     def options(self) -> dict[str, Any]:
         """How the file is read, as arguments of `timecell.data.load`."""
         roles = {"id": self.id, "time": self.time, "group": self.group}
-        names = ("ignore", "period", "dt", "tick", "size", "pool", "rate", "filters", "epoch", "item", "gaps")
+        names = ("ignore", "period", "dt", "tick", "size", "pool", "rate", "filters", "epoch", "item", "gaps", "resolution")
         kind = None if self.task is None else asked_for(self.task).kind
         return {"kind": kind, **roles, **{n: getattr(self, n) for n in names}, "classes": self.classes or None}
 
@@ -150,9 +152,10 @@ def channels_field(task: Any) -> str | None:
 
 
 def everything(root: Path) -> dict[str, System]:
-    """Every network system by slug: the plain ones, and the published ones found by walking."""
+    """Every system by slug: the plain networks and event models, and the published ones found by walking."""
     from timecell import catalog
     from timecell.controls import controls
+    from timecell.event_models import event_models
 
     published = [catalog.load_system(card.slug, root) for card in catalog.cards(root)]
-    return {system.card.slug: system for system in [*controls(), *published]}
+    return {system.card.slug: system for system in [*controls(), *event_models(), *published]}

@@ -129,12 +129,16 @@ def peak_bytes(rule: Credit, steps: int = T, hidden: int = 2) -> int:
         (True, True)
     """
     torch.manual_seed(0)
-    net, batch = example_net(hidden), example_batch(steps)
-    gradients(rule, net, batch)  # the engine traces its steps at the first call; gradients have their memory now
+    return peak_bytes_of(rule, example_net(hidden), example_batch(steps))
+
+
+def peak_bytes_of(rule: Credit, net: nn.Module, batch: Batch, loss: Loss = every_step) -> int:
+    """As `peak_bytes`, for a net and a batch of one's own."""
+    gradients(rule, net, batch, loss)  # the engine traces its steps at the first call; gradients have their memory now
     with _Living() as living:
         state = None
-        for part in rule.slices(steps):
-            _, state = rule.backward(net, batch, part, state, every_step)
+        for part in rule.slices(batch.x.shape[1]):
+            _, state = rule.backward(net, batch, part, state, loss)
             state = detach(state)
     return living.peak
 

@@ -71,25 +71,27 @@ class EProp(Named):
 class TESS(Named):
     """Scalable temporally and spatially local learning: trace pairs, taught by fixed heads (Apolinario & Roy, 2025).
 
-        dL/dW = sum over t of  m_t ( causal psi_t q_t + acausal h_{t-1} pre_t )       m = B^T (softmax(B y / n) - target) / n
+        dL/dW = sum over t of  m_t ( causal psi_t q_t + acausal h_{t-1} pre_t )
 
-    with the traces of `TracePair` and square waves B that each layer has of its own (`LocalHead`). No blame crosses
-    time, and none crosses layers.
+    with the traces of `TracePair`, and m the gradient of a loss that each layer has of its own, on square waves
+    (`LocalHead`). No blame crosses time, and none crosses layers.
 
     Attributes:
         steps: length of a stretch: speed against memory; the gradient is the same.
         causal, acausal: weights of the two parts; (1, 1) for pictures, (1, 0) for events.
         last: how many steps at the end of a sequence are taught; None: all.
+        temperature: of the layers' answers; see `LocalHead`.
 
     Example:
         >>> TESS().rule.space
-        LocalHead(kind='square', seed=0)
+        LocalHead(kind='square', seed=0, temperature=1.0)
     """
 
     steps: int = 4
     causal: float = 1.0
     acausal: float = 1.0
     last: int | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "last")
@@ -98,4 +100,4 @@ class TESS(Named):
     def rule(self) -> Rule:
         """Trace pairs in time, local heads in space."""
         pair = TracePair(self.steps, causal=self.causal, acausal=self.acausal, last=self.last)
-        return Rule(pair, LocalHead())
+        return Rule(pair, LocalHead(temperature=self.temperature))

@@ -70,26 +70,30 @@ class HebbianSubspace(nn.Module):
         self.register_buffer("rows", nn.init.orthogonal_(torch.empty(sum(rows), inputs)))
         self.register_buffer("done", torch.zeros((), dtype=torch.long))
 
-    def _rows_of(self, tasks: int) -> int:
+    def _border(self, tasks: int) -> int:
         return self.borders[min(tasks, len(self.borders) - 1)]
 
     @property
     def kept(self) -> Float[Tensor, "k in"]:
         """The rows of finished tasks."""
-        return self.rows[: self._rows_of(int(self.done))]
+        return self.rows[: self._border(int(self.done))]
+
+    @property
+    def present(self) -> Float[Tensor, "k in"]:
+        """The rows of this task."""
+        return self.rows[self._border(int(self.done)) : self._border(int(self.done) + 1)]
 
     @torch.no_grad()
     def watch(self, x: Float[Tensor, "... in"], repeats: int = 5) -> None:
         """Learn this task's rows from some inputs. Kept rows take part in what is explained, so new ones find the rest."""
-        old, new = self._rows_of(int(self.done)), self._rows_of(int(self.done) + 1)
         x = x.flatten(0, -2).to(self.rows)
         power = x.square().sum(1).mean()
-        if old == new or power == 0:
+        if len(self.present) == 0 or power == 0:
             return
+        rest = x - x @ self.kept.T @ self.kept
         for _ in range(repeats):
-            y = x @ self.rows[:new].T
-            unexplained = x - y @ self.rows[:new]
-            self.rows[old:new] += self.rate / power * (y[:, old:].T @ unexplained / len(x))
+            y = x @ self.present.T
+            self.present.add_(y.T @ (rest - y @ self.present), alpha=self.rate / len(x) / float(power))
 
     def finish_task(self) -> None:
         """Keep this task's rows from now on, and go on to the next ones."""
@@ -121,8 +125,8 @@ class HebbianProjection:
 
     def __call__(self, factors: Factors, synapse: nn.Module) -> Float[Tensor, "out in"]:
         """The update of what the kept rows leave over."""
-        lateral = getattr(synapse, "lateral", None)
-        if not isinstance(lateral, HebbianSubspace):
+        lateral = lateral_units(synapse)
+        if lateral is None:
             return self.update(factors, synapse)
         if factors.pre.ndim > factors.delta.ndim:
             raise InputError(
@@ -148,8 +152,15 @@ def with_lateral_units(net: Net, share: float, tasks: int) -> Net:
         if layer.synapse is not None:
             inputs = math.prod(layer.synapse.weight.shape[1:])
             borders = [min(inputs, task * math.ceil(share * inputs)) for task in range(tasks + 1)]
-            layer.synapse.lateral = HebbianSubspace(inputs, [b - a for a, b in pairwise(borders)])
+            lateral = HebbianSubspace(inputs, [b - a for a, b in pairwise(borders)])
+            layer.synapse.lateral = lateral.to(layer.synapse.weight)
     return net
+
+
+def lateral_units(synapse: nn.Module) -> HebbianSubspace | None:
+    """Those of a synapse, if it has any."""
+    found = getattr(synapse, "lateral", None)
+    return found if isinstance(found, HebbianSubspace) else None
 
 
 def finish_task(net: nn.Module) -> None:

@@ -134,21 +134,26 @@ class ReadoutFeedback:
 
 @dataclass(frozen=True)
 class LocalHead:
-    """From a loss of its own: the task's loss on a fixed projection of the layer's outputs, z = B y / n.
+    """From a loss of its own: the task's loss on a fixed projection of the layer's outputs, z = B y / (n temperature).
 
     Nothing comes from other layers, not even the output's error (square waves: TESS, Apolinario & Roy, 2025).
 
     Attributes:
         kind: how the weights B [K, n] of the head are made; see `fixed_weights`.
         seed: of the drawing.
+        temperature: of the answers z. As means over n units they are small; where it is too high a layer is told its class
+            at full strength even when it is right.
     """
 
     kind: Kind = "square"
     seed: int = 0
+    temperature: float = 1.0
     crosses: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_kind(self)
+        if not self.temperature > 0:
+            raise InputError("LocalHead(temperature)", found=self.temperature, expected="above 0", remedy="try 0.1")
 
     def teach(self, lesson: Lesson) -> Float[Tensor, "B t ..."]:
         """The gradient of the local loss."""
@@ -156,7 +161,7 @@ class LocalHead:
         units = _units(y)
         head = fixed_weights(self, lesson.number, outputs.numel(), units, y)
         with torch.enable_grad():
-            z = (y.flatten(2) @ head.T / units).unflatten(2, outputs)
+            z = (y.flatten(2) @ head.T / (units * self.temperature)).unflatten(2, outputs)
             value = lesson.loss(z, lesson.batch, lesson.steps)
         return torch.autograd.grad(value, y)[0]
 

@@ -135,14 +135,13 @@ class TracePair(Instantaneous):
         readiness = _low_pass(ready, before[-1], self.decay_post)
         earlier = torch.cat([before[-1][:, None], readiness[:, :-1]], 1)
         own = layer.parameters((layer.cell,))
-        seen = [torch.cat(both, 1) for both in zip(traced, came)]
 
         def pull(blame: Tensor) -> Blame:
             if own:
                 torch.autograd.backward(y, blame, inputs=own)
             delta = torch.cat([self.causal * blame * ready, self.acausal * blame * earlier], 1)
-            sources = Sources(seen[0], seen[2] if layer.back is not None else None, seen[1])
-            return Blame(blame * ready, blamed(layer, delta, sources).weights)
+            seen, one, *back = (torch.cat(both, 1) for both in zip(traced, came))
+            return Blame(blame * ready, blamed(layer, delta, Sources(seen, back[0] if back else None, one)).weights)
 
         traces = tuple(trace[:, -1] for trace in (*traced, readiness))
         return Response(y.detach(), Kept(detach(state), traces), pull)

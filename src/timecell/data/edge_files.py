@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
 from timecell.data.arrays import Arrays
+from timecell.data.read_npz import read_npz
 from timecell.data.table import USUAL, Table
 from timecell.data.temporal_edges import TemporalEdges
 from timecell.errors import DataError, InputError
@@ -94,6 +97,33 @@ def edges_of_arrays(arrays: Arrays) -> TemporalEdges:
     except InputError as e:
         place = f"{arrays.path}, {e.place}"
         raise DataError(place, found=e.found, expected=e.expected, remedy=e.remedy) from e
+
+
+def describe_edges(data: TemporalEdges) -> str:
+    """One line that says what was read.
+
+    Example:
+        >>> describe_edges(TemporalEdges.of([0, 0, 1], [1, 2, 2], [1.0, 2.0, 2.5]))
+        '3 edges between 3 nodes from 1 to 2.5'
+    """
+    first, last = (
+        datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") if t > 1e8 else f"{t:g}" for t in data.time[[0, -1]]
+    )
+    features = f", {len(data.schema.channels)} features" if data.schema.channels else ""
+    return f"{len(data.time):,} edges between {len(data.nodes):,} nodes from {first} to {last}{features}"
+
+
+def enron() -> TemporalEdges:
+    """34,427 mails between 184 people of the Enron corporation, November 1998 to June 2002; times in seconds since 1970.
+
+    A mail to several people is an edge to each, at the same instant. CC BY-SA 4.0, see the text beside the file.
+
+    Example:
+        >>> mails = enron()
+        >>> len(mails), len(mails.nodes), len(np.unique(mails.time))
+        (34427, 184, 19913)
+    """
+    return edges_of_arrays(read_npz(Path(__file__).parent / "files" / "enron.npz"))
 
 
 def _roles(table: Table, given: Mapping[str, str]) -> dict[str, str]:

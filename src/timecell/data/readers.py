@@ -5,6 +5,7 @@ What that function returns has one of few forms, and each form has its meanings:
 
     .csv .tsv .txt (.gz)  .parquet .pq    Table         series, or sequences in long or wide form   (from_table.py)
     .npz .npy  .h5 .hdf5 .hdf             Arrays        series, sequences, spikes, or events        (from_arrays.py)
+    either of these                                     marked events; edges of a temporal graph    (event_files.py, edge_files.py)
     .bin .aedat                           EventStream   frames of an event camera                   (events.py)
     .wav .wave                            Sound         waves, or the spikes of an ear              (sounds.py)
     .edf .bdf  .nwb                       Recording     series, or trials around annotations        (recordings.py)
@@ -27,14 +28,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from timecell.data import events, from_arrays, from_table, sounds
+from timecell.data import edge_files, event_files, events, from_arrays, from_table, sounds
 from timecell.data.arrays import Arrays
-from timecell.data.containers import Kind, Sequences, Series
+from timecell.data.containers import AnyData, Kind, Sequences, Series
+from timecell.data.event_sequences import EventSequences
 from timecell.data.events import EventStream
 from timecell.data.folders import load_folder
 from timecell.data.recordings import Recording
 from timecell.data.sounds import Sound
 from timecell.data.table import Table
+from timecell.data.temporal_edges import TemporalEdges
 from timecell.errors import DataError, InputError, unknown_name
 
 PREFIX = "read_"
@@ -86,7 +89,8 @@ def load(
     Args:
         path: .csv, .tsv, .txt (also .gz), .parquet, .npz, .npy, .h5, .hdf5, .ts, .wav, .edf, .bdf, .nwb, .bin (N-MNIST),
             .aedat, or a folder.
-        kind: "sequences", "series", "events" or "edges"; None = sequences where `target` or `id` is given or a label column is found
+        kind: "sequences", "series", "events" or "edges"; None = edges where a table has columns source, target and time
+            by their usual names; events where it has a time and a mark (mark, event, type) and nothing else; sequences where `target` or `id` is given or a label column is found
             (without a time column that has no id), else a series.
         target: column or array of class labels; None = found under a usual name (label, class, target; y, labels). For
             NWB the column of the trials.
@@ -170,13 +174,17 @@ def readers() -> dict[str, Callable[..., Any]]:
     return found
 
 
-def describe(data: Sequences | Series) -> str:
+def describe(data: AnyData) -> str:
     """One line that says what was read.
 
     Example:
         >>> describe(Sequences.of([np.zeros((3, 2)), np.ones((5, 2))], target=[0, 1]))
         '2 sequences of 3 to 5 steps, 2 channels, 2 classes'
     """
+    if isinstance(data, EventSequences):
+        return event_files.describe_events(data)
+    if isinstance(data, TemporalEdges):
+        return edge_files.describe_edges(data)
     schema = data.schema
     channels = _count(len(schema.channels), "channel")
     if isinstance(data, Series):
@@ -186,6 +194,7 @@ def describe(data: Sequences | Series) -> str:
         missing = int(np.isnan(data.values).sum())
         return ", ".join([*parts, f"{_count(missing, 'value')} missing" if missing else "none missing"])
 
+    assert isinstance(data, Sequences)
     shortest, longest = schema.lengths
     lengths = f"{shortest:,} to {longest:,} steps" if shortest < longest else _count(longest, "step")
     every = f" of {_duration(1 / schema.rate)}" if schema.rate else ""
@@ -203,12 +212,16 @@ def describe(data: Sequences | Series) -> str:
     return ", ".join(parts) + (f"; labels from {schema.label!r}" if schema.label else "")
 
 
-def _load_file(path: Path, kind: Kind | None, options: dict[str, Any]) -> Sequences | Series:
+def _load_file(path: Path, kind: Kind | None, options: dict[str, Any]) -> Any:
     """One file: read into its form, then understood."""
     form, options = _form(path, options)
     if isinstance(form, Table | Arrays):
         form = form.without(options.pop("ignore", ()))
-    if isinstance(form, Arrays) and form.layout(kind, options.get("target")) == "events":
+    if (
+        isinstance(form, Arrays)
+        and kind not in ("events", "edges")
+        and form.layout(kind, options.get("target")) == "events"
+    ):
         taken = {name: options.pop(name) for name in ("tick", "size") if name in options}
         form = from_arrays.events(form, **taken)
     what, function = _meaning(path, form, kind, options)
@@ -228,14 +241,25 @@ def _form(path: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return form, {name: value for name, value in options.items() if name not in takes or name in OPTIONAL_EVERYWHERE}
 
 
-def _meaning(
-    path: Path, form: Any, kind: Kind | None, options: dict[str, Any]
-) -> tuple[str, Callable[..., Sequences | Series]]:
+def _meaning(path: Path, form: Any, kind: Kind | None, options: dict[str, Any]) -> tuple[str, Callable[..., Any]]:
     """What a form means here, in words, and the function that makes data of it."""
     if isinstance(form, Table):
-        if (kind or _kind_of(form, options)) == "series":
-            return "a series", partial(from_table.series, form)
-        return "sequences", partial(from_table.sequences, form)
+        meanings: dict[Kind, tuple[str, Callable[..., Any]]] = {
+            "series": ("a series", partial(from_table.series, form)),
+            "sequences": ("sequences", partial(from_table.sequences, form)),
+            "events": ("events", partial(event_files.events, form)),
+            "edges": ("edges", partial(edge_files.edges_of_table, form)),
+        }
+        return meanings[kind or _kind_of(form, options)]
+    if kind == "events" and isinstance(form, Arrays):
+        return "events", partial(event_files.event_arrays, form)
+    if kind == "edges" and isinstance(form, Arrays):
+        return "edges", partial(edge_files.edges_of_arrays, form)
+    if kind in ("events", "edges"):
+        raise DataError(
+            str(path), found="a file of another kind", expected=f"a table or named arrays of {kind}",
+            remedy="choose a task that fits the data, or write them as a table",
+        )  # fmt: skip
     if isinstance(form, Arrays):
         layout = form.layout(kind, options.get("target"))
         what = "a series" if layout in ("series", "counts") else "sequences in a file of arrays"
@@ -288,7 +312,12 @@ def _suffix(path: Path) -> str:
 
 
 def _kind_of(table: Table, options: dict[str, Any]) -> Kind:
-    """Sequences where label or id is named, or a label is found (and no time column without an id); else a series."""
+    """Edges or events where all columns have their usual names; sequences where label or id is named, or a label is
+    found (and no time column without an id); else a series."""
+    if "target" not in options and edge_files.is_edges(table):
+        return "edges"
+    if "target" not in options and event_files.is_events(table):
+        return "events"
     roles = table.roles({role: options.get(role) for role in ("target", "id", "time")})
     named = "target" in options or "id" in options
     return "sequences" if named or ("target" in roles and ("id" in roles or "time" not in roles)) else "series"

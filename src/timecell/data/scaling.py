@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 import torch
@@ -169,7 +169,17 @@ class MeanGap:
         return cls(float(unit))
 
 
-Scale = Standardise | MeanGap
+class Scale(Protocol):
+    """What the two have in common."""
+
+    def data(self, data: Any) -> Any:
+        """The same data in this scale."""
+
+    def of_answers(self, data: Any) -> Any:
+        """What answers to these data are brought back with; None where they have no units."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Exact in JSON."""
 
 
 def scale_of(train: Data) -> Scale:

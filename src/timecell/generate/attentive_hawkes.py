@@ -32,6 +32,8 @@ from timecell.errors import InputError
 from timecell.generate.point_process import IntensityProcess, at_rows
 
 TINY = 1e-8  # smallest intensity that has a logarithm
+MOST = 1 << 24  # attention weights at a time; more questions are answered in parts
+GRID = 64  # times at which the compensator is known when a median is looked for
 
 
 class Prompts(NamedTuple):
@@ -153,12 +155,32 @@ class AttentiveHawkes(IntensityProcess):
         self, memory: History, row: Int[Tensor, "B Q"], tau: Float[Tensor, "B Q"]
     ) -> Float[Tensor, "B Q K"]:
         """What queries at these times find."""
+        at_once = max(1, MOST // (len(row) * self.heads * len(memory.is_prompt)))
+        parts = zip(row.split(at_once, 1), tau.split(at_once, 1))
+        return torch.cat([self._found(memory, *part) for part in parts], 1)
+
+    def median(self, memory: History, row: Int[Tensor, "B Q"]) -> Float[Tensor, "B Q"]:
+        """By the trapezoidal rule over times that grow up to 100, a constant rate from there on.
+
+        The halving of `PointProcess` asks for some thousand intensities, which here look at all events each.
+        """
+        grid = torch.expm1(torch.linspace(0, math.log(101), GRID, device=row.device))
+        at = grid.expand(*row.shape, -1).flatten(1)
+        total = (
+            self.log_intensity(memory, row.repeat_interleave(GRID, 1), at).logsumexp(-1).exp().unflatten(1, (-1, GRID))
+        )
+        mass = torch.cumulative_trapezoid(total, grid, dim=-1)
+        before = (mass < math.log(2)).sum(-1, keepdim=True)  # the interval of the grid in which the median lies
+        start = nn.functional.pad(mass, (1, 0)).gather(-1, before)
+        low, rate = total.gather(-1, before), total.gather(-1, (before + 1).clamp(max=GRID - 1))
+        return (grid[before] + (math.log(2) - start) / (low + rate) * 2)[..., 0]
+
+    def _found(self, memory: History, row: Int[Tensor, "B Q"], tau: Float[Tensor, "B Q"]) -> Float[Tensor, "B Q K"]:
         times = memory.times.gather(1, row) + tau
         state = times.new_zeros(len(times), self.heads, times.shape[1], self.width)
         for layer, places in zip(self.stack, memory.layers):
             state = state + torch.tanh(layer(self._token(state, times), row, memory, places))
-        found = state.transpose(1, 2).flatten(2)
-        return (nn.functional.softplus(self.rate(found)) + TINY).log()
+        return (nn.functional.softplus(self.rate(state.transpose(1, 2).flatten(2))) + TINY).log()
 
     def _token(self, state: Float[Tensor, "B H Q D"], times: Float[Tensor, "B Q"]) -> Float[Tensor, "B H Q E"]:
         return torch.cat([state, self.code(times)[:, None].expand(-1, self.heads, -1, -1)], -1)

@@ -305,6 +305,7 @@ def generate(
     for done in range(events):
         now = lengths + done
         tau, mark = process.sample(process.remember(x[:, : int(now.max())], now), (now - 1)[:, None], generator)
+        x[every, now] = 0
         x[every, now, 0] = tau[:, 0]
         x[every, now, 1 + mark[:, 0]] = 1
     return x

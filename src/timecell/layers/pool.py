@@ -46,8 +46,10 @@ class AttentivePool(nn.Module):
 
     def forward(self, x: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B D"]:
         """One vector a set; members outside the mask have no part, and a set without members is zero."""
-        values = self.values(x).unflatten(-1, (self.heads, -1))  # [B, L, H, D / H]
-        score = (F.leaky_relu(values, 0.2) * self.attention).sum(-1).masked_fill(~mask[..., None], -torch.inf)
+        hidden = F.leaky_relu(self.values(x[mask]), 0.2).unflatten(-1, (self.heads, -1))
+        score = x.new_full((*mask.shape, self.heads), -torch.inf)
+        score = score.index_put((mask,), torch.einsum("nhd,hd->nh", hidden, self.attention))
         empty = ~mask.any(1)[:, None, None]
         weight = score.masked_fill(empty, 0.0).softmax(1).masked_fill(empty, 0.0)
-        return (weight[..., None] * values).sum(1).flatten(1)
+        mean = weight.transpose(1, 2) @ x  # [B, H, C]: the mean first, then W, since L is the long axis
+        return torch.einsum("bhc,hdc->bhd", mean, self.values.weight.unflatten(0, (self.heads, -1))).flatten(1)

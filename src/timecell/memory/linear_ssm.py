@@ -75,7 +75,7 @@ def discretise(
     eye, step = torch.eye(len(a), dtype=a.dtype, device=a.device), dt[:, None, None] * a
     if method == "zoh":
         discrete = torch.linalg.matrix_exp(step)
-        return discrete, torch.linalg.solve(a, (discrete - eye) @ b)
+        return discrete, torch.linalg.solve(a, ((discrete - eye) @ b).mT).mT
     alpha = IMPLICIT[method]
     both = torch.cat([eye + (1 - alpha) * step, (dt[:, None] * b)[..., None]], -1)
     discrete = torch.linalg.solve(eye - alpha * step, both)
@@ -269,7 +269,9 @@ def _chunked(
     last = before[:, sample, ending]  # [H, B, N], to be moved on by these steps ...
     for bit, square in enumerate(squares):
         last = torch.where((rest >> bit & 1).bool()[:, None], last @ square, last)
-    place = torch.arange(size, device=x.device) - (size - rest[:, None])  # ... whose inputs are moved to the chunk's end
+    place = torch.arange(size, device=x.device) - (
+        size - rest[:, None]
+    )  # ... whose inputs are moved to the chunk's end
     tail = chunks[:, sample, ending].gather(2, place.clamp(min=0).expand(len(chunks), -1, -1))
     last = (last + torch.where(place >= 0, tail, 0.0) @ arriving).transpose(0, 1)
     return y.masked_fill(spoilt[..., None], math.nan), last.masked_fill(spoilt.any(1)[..., None], math.nan)

@@ -16,7 +16,7 @@ from timecell.networks.transformer import TransformerEncoder
 from timecell.rhythm.time_encoding import TimeEncoding
 
 SHORTEST = 1e-4  # gap that is told from none, in typical ones
-REACH = 4096  # rows that attention sees at most
+REACH = 512  # rows that attention sees at most
 
 
 class EventEmbedding(nn.Module):

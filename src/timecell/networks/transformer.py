@@ -113,6 +113,44 @@ class Attend(nn.Module):
         return self.attention.weights(self.norm(x), memory, mask)
 
 
+class Block(nn.Module):
+    """One pre-norm attention, to itself or to a memory, and the net of two layers after it.
+
+    Shapes: as `Attend`.
+
+    Example:
+        >>> import torch
+        >>> tuple(Block(8, heads=2)(torch.rand(2, 3, 8)).shape)
+        (2, 3, 8)
+    """
+
+    def __init__(
+        self, size: int, heads: int = 4, *, memory_size: int | None = None, expand: int = 4, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.attend = Attend(size, heads, memory_size=memory_size, dropout=dropout)
+        self.between = nn.Sequential(*feed_forward(size, expand, dropout))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B Q D"],
+        memory: Float[Tensor, "B K M"] | None = None,
+        mask: Shaped[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """x, what it read, and what was made of both."""
+        x = self.attend(x, memory, mask)
+        return x + self.between(x)
+
+    def weights(
+        self,
+        x: Float[Tensor, "B Q D"],
+        memory: Float[Tensor, "B K M"] | None = None,
+        mask: Shaped[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "B H Q K"]:
+        """How much of each key each query reads."""
+        return self.attend.weights(x, memory, mask)
+
+
 class TransformerDecoder(nn.Module):
     """A stack of causal self-attention and attention to a memory.
 
@@ -149,9 +187,8 @@ class TransformerDecoder(nn.Module):
         self.size = size
         self.to_itself = nn.ModuleList(Attend(size, heads, dropout=dropout) for _ in range(layers))
         self.to_memory = nn.ModuleList(
-            Attend(size, heads, memory_size=memory_size, dropout=dropout) for _ in range(layers)
+            Block(size, heads, memory_size=memory_size, expand=expand, dropout=dropout) for _ in range(layers)
         )
-        self.between = nn.ModuleList(nn.Sequential(*feed_forward(size, expand, dropout)) for _ in range(layers))
         self.norm = nn.LayerNorm(size)
 
     def forward(
@@ -163,9 +200,8 @@ class TransformerDecoder(nn.Module):
         """Whole sequences."""
         check_channels("TransformerDecoder(x)", x, self.size)
         past = causal_mask(x.shape[1], x.shape[1], device=x.device)
-        for to_itself, to_memory, between in zip(self.to_itself, self.to_memory, self.between):
+        for to_itself, to_memory in zip(self.to_itself, self.to_memory):
             x = to_memory(to_itself(x, mask=past), memory, mask)
-            x = x + between(x)
         return self.norm(x)
 
 

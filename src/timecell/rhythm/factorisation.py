@@ -30,12 +30,14 @@ class Factors:
         b: [J, R] second axis.
         c: [K, R] third axis, with the size of the term.
         error: root of the squared error over the squared tensor, both on the observed entries.
+        sweeps: updates of all vectors so far.
     """
 
     a: Float[np.ndarray, "I R"]
     b: Float[np.ndarray, "J R"]
     c: Float[np.ndarray, "K R"]
     error: float = np.inf
+    sweeps: int = 0
 
     def similarity(self, other: Factors) -> float:
         """Mean over the terms, matched one to one, of the product of the cosines between their vectors; 1 = the same.
@@ -100,23 +102,23 @@ def descend(tensor: Float[np.ndarray, "I J K"], rank: int, *, seed: int, sweeps:
         raise InputError(
             "tensor", found="nothing but zeros", expected="a positive value", remedy="check what it was made of"
         )
-    I, J, K = x.shape
+    sizes, flat = x.shape, (-1, x.shape[2])
     rng = np.random.default_rng(seed)
-    a, b, c = (rng.random((n, rank)) for n in (I, J, K))
+    a, b, c = (rng.random((n, rank)) for n in sizes)
     c *= np.sqrt(total / (_gram(a) * _gram(b) * _gram(c)).sum())  # as large as the tensor
-    for _ in range(sweeps):
+    for sweep in range(1, sweeps + 1):
         x[at] = _entries(a, b, c, at)
         along = x @ c
         a = _columns(a, np.einsum("ijr,jr->ir", along, b), _gram(b) * _gram(c))
         b = _columns(b, np.einsum("ijr,ir->jr", along, a), _gram(a) * _gram(c))
         size = np.maximum(np.linalg.norm(a, axis=0), TINY), np.maximum(np.linalg.norm(b, axis=0), TINY)
         a, b, c = a / size[0], b / size[1], c * size[0] * size[1]
-        overlap = x.reshape(I * J, K).T @ (a[:, None] * b).reshape(I * J, rank)
+        overlap = x.reshape(flat).T @ (a[:, None] * b).reshape(-1, rank)
         c = _columns(c, overlap, _gram(a) * _gram(b))
         filled = x[at]
         squares = total + filled @ filled - 2 * (overlap * c).sum() + (_gram(a) * _gram(b) * _gram(c)).sum()
         squares -= ((filled - _entries(a, b, c, at)) ** 2).sum()  # what is not observed is no error
-        yield Factors(a, b, c, float(np.sqrt(max(squares, 0.0) / total)))
+        yield Factors(a, b, c, float(np.sqrt(max(squares, 0.0) / total)), sweep)
 
 
 def _columns(

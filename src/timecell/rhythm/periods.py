@@ -49,7 +49,8 @@ def fft_periods(
             "k", found=k, expected=f"1 to {steps // 2}, half the steps of a window",
             remedy="pass fewer periods or longer windows",
         )  # fmt: skip
-    amplitude = torch.fft.rfft(x, dim=1).abs().mean(dim=2)[:, 1:]
+    spectrum = torch.fft.rfft(x, dim=1) if len(x) else x[:, : steps // 2 + 1]  # of no window, MKL computes none
+    amplitude = spectrum.abs().mean(dim=2)[:, 1:]
     ranked = amplitude.mean(dim=0, keepdim=True).expand_as(amplitude) if shared else amplitude
     strongest = ranked.detach().topk(k, dim=1).indices
     return steps // (strongest + 1), amplitude.gather(1, strongest).softmax(dim=1)

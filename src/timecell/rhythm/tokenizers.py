@@ -10,11 +10,13 @@ The vocabulary of ids is the units, then EOS, SOS, PAD; that of steps the bins o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
+from timecell.data.containers import Batch, Schema, fingerprint
 from timecell.data.spikes import SpikeTrains
 from timecell.errors import InputError
 
@@ -154,3 +156,104 @@ def _sentences(
     tokens[row, place] = symbol
     tokens[np.arange(shape[0]), np.bincount(row, minlength=shape[0]) + 1] = eos
     return tokens
+
+
+@dataclass(frozen=True)
+class SpikeWindows:
+    """Windows of tokens as batches, each with the spikes before it: what a model of the next token reads.
+
+    A window counts if all of its past lies in its own trial. A sample is one matrix: the first P rows are the bins of
+    the past, oldest first, with the count of each unit; the rows after them are the tokens of the window but for the
+    last, with id, step and then the values of `beside`.
+
+    Attributes:
+        tokens: of the spikes.
+        past: [W, P, C] counts in the bins before each window.
+        beside: [W, V] what is known beside the spikes (behaviour, stimulus); V may be 0.
+        index: [n] the windows that this holds.
+        labels: [W, K] what to learn instead of the next tokens; None = the next tokens.
+
+    Example:
+        >>> trains = SpikeTrains.of([[np.array([0.031]), np.array([0.002, 0.068])]], end=[0.1])
+        >>> windows = SpikeWindows.of(trains, SpikeTokenizer(2, window=0.05, dt=0.01))
+        >>> batch = windows.batch(np.arange(len(windows)))
+        >>> batch.x[0, :5].nonzero().tolist()                   # in the past: unit 1 in bin 0, unit 0 in bin 3
+        [[0, 1], [3, 0]]
+        >>> batch.x[0, 5:].tolist(), batch.target[0].tolist()   # SOS, unit 1 in bin 1; after them that unit, EOS
+        ([[3.0, 6.0], [1.0, 1.0]], [[1, 1], [2, 5]])
+    """
+
+    tokens: SpikeTokens
+    past: Int[np.ndarray, "W P C"]
+    beside: Float[np.ndarray, "W V"]
+    index: Int[np.ndarray, "n"]
+    labels: Float[np.ndarray, "W K"] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        trains: SpikeTrains,
+        tokenizer: SpikeTokenizer,
+        history: int = 1,
+        beside: Float[np.ndarray, "W V"] | None = None,
+        seed: int = 0,
+    ) -> SpikeWindows:
+        """All windows of the trials, with `history` windows before each.
+
+        Raises:
+            InputError: no trial has so many windows, or `beside` has not one row a window.
+        """
+        tokens = tokenizer.encode(trains, seed)
+        index = np.flatnonzero(tokens.window >= history)
+        if not index.size:
+            raise InputError(
+                "trains", found=f"trials of {tokens.window.max() + 1} windows at most", expected=f"{history + 1} or more",
+                remedy="bring longer trials, or choose a shorter history",
+            )  # fmt: skip
+        known = np.zeros((len(tokens), 0)) if beside is None else beside
+        if len(known) != len(tokens):
+            raise InputError(
+                "beside", found=f"{len(known)} rows", expected=f"{len(tokens)}, one a window", remedy="match the two"
+            )
+        counts = np.zeros((len(tokens), tokenizer.bins, tokenizer.units), np.int64)
+        row, place = np.nonzero(tokens.ids < tokenizer.units)
+        np.add.at(counts, (row, tokens.steps[row, place], tokens.ids[row, place]), 1)
+        before = np.arange(len(tokens))[:, None] - np.arange(history, 0, -1)  # of windows that count: same trial
+        return cls(tokens, counts[before].reshape(len(tokens), -1, tokenizer.units), known, index)
+
+    @property
+    def schema(self) -> Schema:
+        """Of the samples."""
+        rows = self.past.shape[1] + self.tokens.ids.shape[1] - 1
+        return Schema("sequences", self.tokens.names, lengths=(rows, rows), spikes=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of tokens, of what is beside them, and of the windows that this holds."""
+        return fingerprint(self.tokens.ids[self.index], self.tokens.steps[self.index], self.beside[self.index])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def select(self, index: Int[np.ndarray, "n"]) -> SpikeWindows:
+        """Some of these windows."""
+        return replace(self, index=self.index[index])
+
+    def of_trials(self, trials: Int[np.ndarray, "n"]) -> SpikeWindows:
+        """The windows of these trials."""
+        return replace(self, index=self.index[np.isin(self.tokens.trial[self.index], trials)])
+
+    def batch(self, index: Int[np.ndarray, "B"]) -> Batch:
+        """Samples as long as the longest sentence among them needs; the target is [B, L, 2] or the labels [B, K]."""
+        rows = self.index[index]
+        units, eos = self.past.shape[2], len(self.tokens.names)
+        length = int((self.tokens.ids[rows] <= eos).sum(1).max()) + 1  # spikes, EOS and SOS
+        ids, steps = self.tokens.ids[rows, :length], self.tokens.steps[rows, :length]
+        past, beside = self.past[rows], self.beside[rows]
+        bins = past.shape[1]
+        x = np.zeros((len(rows), bins + length - 1, max(units, 2 + beside.shape[1])), np.float32)
+        x[:, :bins, :units] = past
+        x[:, bins:, 0], x[:, bins:, 1] = ids[:, :-1], steps[:, :-1]
+        x[:, bins:, 2 : 2 + beside.shape[1]] = beside[:, None]
+        target = np.stack([ids, steps], -1)[:, 1:] if self.labels is None else self.labels[rows].astype(np.float32)
+        return Batch(torch.from_numpy(x), torch.from_numpy(target))

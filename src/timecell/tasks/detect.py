@@ -95,7 +95,10 @@ class Detect:
                 found=f"{int(marks.sum()):,} of {len(marks):,} anomalous", expected="some, but not all",
                 remedy="move the border between what is presumed normal and the rest (normal=)",
             )  # fmt: skip
-        return Splits(*(replace(stretches(p), series=p.series.unlabelled()) for p in (parts.train, parts.valid)), test)
+        train, valid = (
+            replace(p, series=series.cut(0, p.stop).unlabelled()) for p in map(stretches, (parts.train, parts.valid))
+        )
+        return Splits(train, valid, test)
 
     def score(self, prediction: AnomalyScores, data: Data) -> Scores:
         """With labels, the area under the precision-recall curve ranks, beside F1 and what chance gets.
@@ -128,12 +131,14 @@ class Detect:
 
     def loss(self, y: Float[Tensor, "B t C"], batch: Batch, steps: slice) -> Float[Tensor, ""]:
         """Squared error of the answers that these steps give, over the number of all values that count in the batch."""
-        error = self._errors(y, batch, steps)
-        return error.nan_to_num().sum() / (~counted(batch).isnan()).sum().clamp(min=1)
+        answer, truth = self._sides(y, batch, steps)
+        error = (answer - truth.nan_to_num()).square().masked_fill(truth.isnan(), 0.0)
+        return error.sum() / (~counted(batch).isnan()).sum().clamp(min=1)
 
     def scores_from_outputs(self, y: Float[Tensor, "B T C"], batch: Batch) -> Float[Tensor, "B T"]:
         """Mean squared error over the observed channels of each step; NaN where none counts."""
-        error = self._errors(y, batch, slice(None)).nanmean(dim=2)
+        answer, truth = self._sides(y, batch, slice(None))
+        error = (answer - truth).square().nanmean(dim=2)
         if self.step == "same":
             return error
         return torch.cat([torch.full_like(error[:, :1], torch.nan), error], dim=1)
@@ -150,15 +155,14 @@ class Detect:
         """The same scores with this threshold."""
         return replace(prediction, threshold=float(threshold[0]))
 
-    def _errors(self, y: Tensor, batch: Batch, steps: slice) -> Float[Tensor, "B t C"]:
-        """Squared errors of the answers of these steps; NaN where they do not count. No step follows the last one."""
+    def _sides(self, y: Tensor, batch: Batch, steps: slice) -> tuple[Float[Tensor, "B t C"], Float[Tensor, "B t C"]]:
+        """The answers that these steps give, and what they are about (NaN = does not count); none follows the last step."""
         inside = span(y, batch, steps)
         target = counted(batch)
         if self.step == "same":
-            return (y - target[:, steps]).square()
+            return y, target[:, steps]
         ahead = target[:, inside.start + 1 : inside.stop + 1]
-        answer = batch.x[:, steps] + y
-        return (answer[:, : ahead.shape[1]] - ahead).square()
+        return (batch.x[:, steps] + y)[:, : ahead.shape[1]], ahead
 
 
 def in_line(answers: Float[np.ndarray, "N T"], part: Stretches) -> Float[np.ndarray, "S"]:

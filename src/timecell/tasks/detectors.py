@@ -96,7 +96,22 @@ class Dice(FittedDetector):
 
 @dataclass(frozen=True)
 class RandomScores(_Baseline):
-    """What anything must beat."""
+    """What anything must beat.
+
+    Example:
+        >>> from timecell.data.containers import Series
+        >>> from timecell.tasks.detect import Detect
+        >>> values = np.sin(0.3 * np.arange(400.0))
+        >>> values[300] = 5.0
+        >>> task = Detect(history=20)
+        >>> parts = task.split(Series(values[:, None], Schema("series", ("x",), period=21)))
+        >>> for system in task.baselines()[1:]:
+        ...     found = system.fit(parts.train, parts.valid, task, Run()).predict(parts.test)
+        ...     print(system.card.slug, 0 <= found.scores.argmax() + parts.test.covered.start - 300 < 24)
+        seasonal-distance True
+        ridge-residual True
+        nearest-past True
+    """
 
     card = Card("random-scores", "Random scores", "Scores drawn at random.", "baseline")
 

@@ -12,7 +12,14 @@ from jaxtyping import Float
 
 from timecell.data.containers import Data, Schema
 from timecell.data.event_sequences import EventSequences
-from timecell.data.synthetic.point_processes import ExactProcess, Hawkes, MarkovRenewal, Poisson, excitation, log_likelihood
+from timecell.data.synthetic.point_processes import (
+    ExactProcess,
+    Hawkes,
+    MarkovRenewal,
+    Poisson,
+    excitation,
+    log_likelihood,
+)
 from timecell.errors import InputError
 from timecell.system import Card, Run, Task
 from timecell.tasks.event_predictions import NextEvents, event_sequences
@@ -146,7 +153,10 @@ class LogNormalRenewal(_Baseline):
     """
 
     card = Card(
-        "renewal", "Log-normal waiting times", "Independent waiting times; the next mark depends on the last.", "baseline"
+        "renewal",
+        "Log-normal waiting times",
+        "Independent waiting times; the next mark depends on the last.",
+        "baseline",
     )
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedRenewal:

@@ -46,7 +46,13 @@ class NextEvents:
 
     def __post_init__(self) -> None:
         R, K = len(self.log_time), len(self.classes)
-        for name, shape in (("happened", (R,)), ("log_time", (R,)), ("log_mark", (R, K)), ("median", (R,)), ("pit", (R,))):
+        for name, shape in (
+            ("happened", (R,)),
+            ("log_time", (R,)),
+            ("log_mark", (R, K)),
+            ("median", (R,)),
+            ("pit", (R,)),
+        ):
             array = getattr(self, name)
             if array.shape != shape:
                 raise InputError(

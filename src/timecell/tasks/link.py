@@ -8,22 +8,18 @@ all edges and on those between two nodes seen before the part began (transductiv
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from timecell.data.containers import Data, Kind
+from timecell.data.containers import AnyData, Kind
 from timecell.data.splits import Splits
 from timecell.data.temporal_edges import TemporalEdges
-from timecell.errors import InputError
+from timecell.errors import InputError, unknown_name
 from timecell.system import Scores, System
 from timecell.tasks.candidates import KINDS, LinkScores, candidates, temporal
 from timecell.tasks.linkers import CommonNeighbours, EdgeBank, PairRecency, TargetRecency
-
-HARD = ("historical", "recent")
-"""The kinds that the primary metric is about; random ones are mostly told apart by activity."""
-
 
 @dataclass(frozen=True)
 class LinkPrediction:
@@ -32,9 +28,10 @@ class LinkPrediction:
     Attributes:
         negatives: candidates of each kind for each edge.
         seed: of their draw, so that every system scores the same ones.
+        hard: kinds that the primary metric is about. Random ones are mostly told apart by how active a node is.
 
     Raises:
-        InputError: there are no negatives.
+        InputError: there are no negatives, or a kind is unknown.
 
     Example:
         >>> from timecell.data.synthetic.edge_stream import edge_stream
@@ -47,6 +44,7 @@ class LinkPrediction:
 
     negatives: int = 5
     seed: int = 0
+    hard: tuple[str, ...] = ("historical", "recent")
 
     name: ClassVar[str] = "link"
     kind: ClassVar[Kind] = "edges"
@@ -54,8 +52,11 @@ class LinkPrediction:
     def __post_init__(self) -> None:
         if self.negatives < 1:
             raise InputError("negatives", found=self.negatives, expected="at least 1", remedy="try 5")
+        for kind in self.hard or ("none",):
+            if kind not in KINDS:
+                raise unknown_name("hard", kind, KINDS)
 
-    def split(self, data: Any, seed: int = 0) -> Splits:
+    def split(self, data: AnyData, seed: int = 0) -> Splits:
         """The first 65 % of the edges, the next 15 %, the last 20 %; nothing is drawn, no instant is cut.
 
         Raises:
@@ -63,12 +64,12 @@ class LinkPrediction:
         """
         return Splits(*temporal(data).chronological())  # type: ignore[arg-type]
 
-    def candidates(self, data: Data) -> Int[np.ndarray, "N K"]:
+    def candidates(self, data: AnyData) -> Int[np.ndarray, "N K"]:
         """The nodes to score for each edge: the true one, then the negatives of each kind; -1 for none."""
         return candidates(temporal(data), self.negatives, self.seed)
 
-    def score(self, prediction: LinkScores, data: Data) -> Scores:
-        """`hard_ap` ranks: the mean over edges of their parts of the average precisions on `HARD` candidates.
+    def score(self, prediction: LinkScores, data: AnyData) -> Scores:
+        """`hard_ap` ranks: the mean over edges of their parts of the average precisions on hard candidates.
 
         An average precision is the mean over edges of the precision at the edge's score. It is taken with negatives
         that weigh as much as edges, however many are drawn, so chance is one half. Its items are these precisions, each
@@ -92,7 +93,7 @@ class LinkPrediction:
                 if np.isfinite(found.precision).any():
                     named = {"ap": found.precision, "auc": found.won, "mrr": found.reciprocal_rank}
                     metrics |= {f"{name}_{kind}{suffix}": float(np.nanmean(each)) for name, each in named.items()}
-        hard = np.stack([self._against(kind, prediction, np.ones_like(new)).precision for kind in HARD])
+        hard = np.stack([self._against(kind, prediction, np.ones_like(new)).precision for kind in self.hard])
         known = np.isfinite(hard).sum(axis=0)
         if not known.any():
             raise InputError(

@@ -136,7 +136,9 @@ class NextEvent:
         log_intensity = self.decoder.log_intensity(p, gap)
         of_mark = (log_intensity * batch.x[:, 1:, 1:][:, here]).sum(-1)
         known = (rows.event | rows.tail)[:, here]
-        gain = torch.where(rows.event[:, here], of_mark, 0.0) - torch.where(known, self.decoder.compensator(p, gap), 0.0)
+        gain = torch.where(rows.event[:, here], of_mark, 0.0) - torch.where(
+            known, self.decoder.compensator(p, gap), 0.0
+        )
         return -gain.sum() / len(batch)
 
     def scores_from_outputs(self, y: Float[Tensor, "B T P"], batch: Batch) -> Float[Tensor, "R A"]:

@@ -6,6 +6,7 @@ a drive of their own, and only in a few episodes; all others are active too, but
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -145,7 +146,7 @@ def _episodes(
     on = np.zeros((T, units), dtype=bool)
     for unit in range(units):
         stretches = np.linspace(0, T, rng.integers(count[0], count[1] + 1) + 1)
-        for begin, end in zip(stretches[:-1], stretches[1:]):
+        for begin, end in pairwise(stretches):
             length = rng.uniform(*lasting) * rate
             start = rng.uniform(begin, end - length)
             on[round(start) : round(start + length), unit] = True

@@ -15,13 +15,14 @@ class PromptedHawkes(AttentiveHawkes):
         super().__init__(marks, **base)
         self.length, blocks = length, len(self.stack) * self.heads
         code = 2 * len(self.frequency)
-        self.pool = PromptPool(prompts, blocks * length, self.width, self.heads * self.width + code, chosen)
+        self.pool = PromptPool(prompts, blocks * length, self.width, marks + code, chosen)
 
     def query(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T Q"]:
-        gap, marks = x[..., 0], torch.eye(x.shape[2] - 1).to(x)[None]
-        what = self.embed(x[..., 1:]) - self.embed(marks).mean(2, keepdim=True)
-        when = self.code(gap) - self.code(torch.ones_like(gap))
-        token = torch.cat([what.transpose(1, 2).flatten(2), when], -1).detach()
+        what = (x[..., 1:] - 1 / (x.shape[2] - 1)) * x[..., 1:].sum(-1, keepdim=True)
+        w = self.frequency
+        when = self.code(x[..., 0]) - torch.cat([w, torch.ones_like(w)]) / (1 + w * w).repeat(2)
+        when = when * (x[..., 1:].sum(-1, keepdim=True))
+        token = torch.cat([what, when], -1)
         return token.cumsum(1) / torch.arange(1, x.shape[1] + 1, device=x.device)[:, None]
 
     def shown(self, x):

@@ -1,0 +1,1 @@
+"""Temporal graphs: one module for each published system."""

@@ -1,0 +1,1 @@
+"""Neural recordings: one module for each published system."""

@@ -1,0 +1,1 @@
+"""Systems for time series: rhythm, frequency, trend."""

@@ -1,0 +1,317 @@
+"""Continual learning by orthogonal projection, the directions being learnt by Hebbian lateral units (HLOP).
+
+The idea. A net that learns one task after the other forgets, because new updates change what its layers answer to the
+inputs of old tasks. A layer's answer to x changes by dW x, and dW is made of inputs: dW = -lr delta x'^T. So if updates
+of later tasks leave out the part of x' that lies in the subspace of old inputs, old answers stay as they are. HLOP learns
+this subspace in the net itself: each synapse has lateral units whose weights find the principal directions of what
+comes in, by a Hebbian and an anti-Hebbian term; after a task they are kept, and new ones begin.
+
+    y = H x        dH = rate <y (x - H^T y)^T>         while a task is learnt: H finds what comes in (Oja)
+    dW = -lr delta (x - H_old^T H_old x)^T             later tasks learn along the rest (`timecell.credit.project`)
+
+    x -> (Linear -> LIF) x layers -> Linear -> logits at every step, classes by mean_t softmax
+
+It is a layer over a credit rule, whatever the rule is: here backpropagation through time, presynaptic traces online
+(OTTT), and errors that are broadcast by fixed random weights (direct feedback alignment). Only weights are protected:
+the net has no biases and no norms. And only the plain gradient keeps its direction on the way into the weights (Adam
+scales each weight by itself), so training is stochastic gradient descent.
+
+Where we differ from the paper: the digits are 5,000 of MNIST's, each seen once a task, and the net is 784-200-200-10; lateral units learn at a rate
+relative to the power of their inputs, without momentum and clipping; every task adds the same share of units; feedback
+alignment goes to every layer directly. Lateral units are not quantised.
+
+Source: Xiao, Meng, Zhang, He & Lin, "Hebbian learning based orthogonal projection for continual learning of spiking
+neural networks" (2024), arXiv:2402.11984.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from timecell.card import Card
+from timecell.checkpoint import seeded
+from timecell.claims import Absent, AtChance, Measured, NonInferior, Ordering, Trial, claim
+from timecell.claims.arms import prepared
+from timecell.combine import Sequential
+from timecell.credit import Backprop, Credit, Factors, FixedFeedback, Full, Gradient, PresynapticTrace, Rule
+from timecell.credit.project import HebbianProjection, HebbianSubspace, finish_task, lateral_units, with_lateral_units
+from timecell.data.containers import Data, Schema
+from timecell.data.encoders import direct
+from timecell.data.images import load_mnist
+from timecell.data.scaling import Standardise
+from timecell.data.splits import Splits, by_sample
+from timecell.inference import evaluate
+from timecell.network_system import FittedNetwork, NetworkSystem
+from timecell.neurons import LIF
+from timecell.recipe import Recipe, Stage
+from timecell.system import Run, Task
+from timecell.tasks import Classify
+from timecell.tasks.stream import ScoreMatrix, TaskStream, learn_in_turn
+from timecell.train import fit
+
+CARD = Card(
+    slug="hlop",
+    title="Hebbian learning based orthogonal projection for continual learning of spiking neural networks",
+    summary="Lateral Hebbian units find what a layer was used for; later tasks learn along the rest and forget nothing.",
+    family="spiking",
+    paper="arXiv:2402.11984",
+    n=45,
+)
+
+
+@dataclass(frozen=True)
+class OrthogonalLearning(NetworkSystem):
+    """A feed-forward spiking net that learns tasks one after the other.
+
+    `fit` learns a single task, as every system does; `learn_stream` learns a stream.
+
+    Attributes:
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        tau: membrane time constant in steps.
+        rule: "bptt", "ottt" (presynaptic traces, online) or "feedback" (errors broadcast by fixed random weights).
+        protect: lateral units watch, and later tasks spare what they found.
+        share: lateral units that each task adds, as a share of a layer's inputs.
+        tasks: how many tasks there are lateral units for.
+        repeats: Hebbian steps of the lateral units in each update.
+        lr: learning rate.
+        batch: samples an update.
+    """
+
+    card: ClassVar[Card] = CARD
+    hidden: int = 200
+    layers: int = 2
+    tau: float = 2.0
+    rule: Literal["bptt", "ottt", "feedback"] = "bptt"
+    protect: bool = True
+    share: float = 0.1
+    tasks: int = 5
+    repeats: int = 5
+    lr: float = 0.5
+    batch: int = 64
+
+    def build(self, schema: Schema, outputs: int) -> nn.Module:
+        """Widths [C, hidden, ..., K], no biases; every synapse has lateral units."""
+        widths = [len(schema.channels), *[self.hidden] * self.layers, outputs]
+        synapses = [nn.Linear(before, after, bias=False) for before, after in pairwise(widths)]
+        for synapse in synapses[:-1]:
+            nn.init.kaiming_normal_(synapse.weight)  # with torch's own the units would be silent
+        units = [LIF(n, tau=self.tau, reset="soft", detach=True) for n in widths[1:-1]]
+        parts = [part for pair in zip(synapses, units) for part in pair]
+        return with_lateral_units(Sequential(*parts, synapses[-1]), self.share, self.tasks)
+
+    def credit(self) -> Credit:
+        """The rule, with projected updates if old tasks are protected."""
+        time = PresynapticTrace() if self.rule == "ottt" else Full()
+        space = FixedFeedback() if self.rule == "feedback" else Backprop()
+        return Rule(time, space, HebbianProjection(self.repeats) if self.protect else Gradient())
+
+    def recipe(self) -> Recipe:
+        """One stage of plain gradient descent: other optimisers turn a gradient away from where it points."""
+        return Recipe((Stage(lr=self.lr, optimizer="sgd"),), batch=self.batch)
+
+    def space(self) -> Mapping[str, Sequence[Any]]:
+        """What comparisons tune."""
+        return {"lr": (0.1, 0.3, 1.0), "tau": (1.1, 2.0, 5.0), "hidden": (100, 200)}
+
+    def accepts(self, schema: Schema, task: Task) -> str | None:
+        """Sequences to classify."""
+        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
+
+    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
+        """A single task, as every network; trained by the loss of each step, which every rule here can take."""
+        return super().fit(train, valid, stepwise(task), run)
+
+    def learn_stream(self, stream: TaskStream, task: Task, run: Run) -> Continual:
+        """Learn the tasks of a stream in their order, each with the budget of the run.
+
+        Data go in as they are: a scale that is measured on one task need not suit the next.
+
+        Args:
+            stream: tasks with the same channels and classes.
+            task: what is asked of each.
+            run: seed, and budget of each task.
+        """
+        first, task = stream.parts[0].train, stepwise(task)
+        outputs, channels = task.outputs(first), len(first.schema.channels)
+        with seeded(run.seed):
+            net = self.build(first.schema, outputs)
+
+        def learn(number: int, parts: Splits) -> None:
+            fit(net, parts.train, task, credit=self.credit(), recipe=self.recipe(), run=run)
+            self.settle(net, parts.train)
+
+        scores = learn_in_turn(stream, learn, lambda number, data: evaluate(net, data, task).value)
+        as_it_is = Standardise(np.zeros(channels), np.ones(channels))
+        report = {"scores": scores.values.tolist(), "parameters": sum(p.numel() for p in net.parameters())}
+        return Continual(FittedNetwork(self, first.schema, task, as_it_is, outputs, net, report), scores)
+
+    def settle(self, net: nn.Module, train: Data) -> None:
+        """What happens between two tasks: lateral units are kept as they are now."""
+        finish_task(net)
+
+
+class Continual(NamedTuple):
+    """What is left after a stream: the network, and how well it did every task after each."""
+
+    fitted: FittedNetwork
+    scores: ScoreMatrix
+
+
+def stepwise(task: Task) -> Task:
+    """The same classification with a loss of each step."""
+    return replace(task, readout="every", criterion="cross_entropy") if isinstance(task, Classify) else task
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------
+
+TASK = Classify("every")
+TASKS, STEPS = 4, 4
+RATES = (0.25, 0.5)  # where arms choose, they do so on validation data; RATE where they need not
+RATE = 0.5
+
+
+@claim(
+    "of four tasks learnt one after the other, a net whose updates spare the lateral units' subspace knows more at the end",
+    source="table of permuted MNIST: about 95 % on average, and 1 point forgotten",
+    control="labels of training and validation shuffled: both at chance",
+    shows=Ordering("HLOP", "plain"),
+    control_shows=AtChance(0.1),
+)
+def more_is_known_at_the_end(trial: Trial) -> Mapping[str, Measured]:
+    """Test accuracy over all tasks after the last one, by backpropagation through time; what was forgotten beside."""
+    return of_both(trial, OrthogonalLearning(), RATES)
+
+
+@claim(
+    "so it is with presynaptic traces online in place of backpropagation through time",
+    source="table of training methods: OTTT with HLOP",
+    control="labels of training and validation shuffled: both at chance",
+    shows=Ordering("HLOP", "plain"),
+    control_shows=AtChance(0.1),
+)
+def it_goes_with_online_traces(trial: Trial) -> Mapping[str, Measured]:
+    """As `more_is_known_at_the_end`, by OTTT."""
+    return of_both(trial, OrthogonalLearning(rule="ottt"), [RATE])
+
+
+@claim(
+    "so it is with errors that are broadcast by fixed random weights in place of backpropagated ones",
+    source="table of error propagation: feedback alignment with HLOP (there layer by layer, here directly)",
+    control="labels of training and validation shuffled: both at chance",
+    shows=Ordering("HLOP", "plain"),
+    control_shows=AtChance(0.1),
+)
+def it_goes_with_feedback_alignment(trial: Trial) -> Mapping[str, Measured]:
+    """As `more_is_known_at_the_end`, by direct feedback alignment."""
+    return of_both(trial, OrthogonalLearning(rule="feedback"), [RATE])
+
+
+@claim(
+    "what the Hebbian rule finds protects nearly as well as the principal directions of stored activity",
+    source="the paper's aim: principal subspaces without storing or decomposing activity",
+    control="lateral units that never learn: as many random directions protect much worse",
+    shows=NonInferior("HLOP", "principal components"),
+    control_shows=Absent(),
+)
+def hebbian_is_nearly_exact(trial: Trial) -> Mapping[str, Measured]:
+    """Backward transfer over four tasks, with rows from the Hebbian rule (in the control: none) and from an SVD."""
+    stream = permuted_digits(trial)
+    run = budget(trial, stream)
+    arms = {
+        "HLOP": OrthogonalLearning(lr=RATE, repeats=0 if trial.control else 5),
+        "principal components": Decomposed(lr=RATE),
+    }
+    found = {name: arm.learn_stream(stream, TASK, run).scores for name, arm in arms.items()}
+    test = stream.parts[0].test.fingerprint
+    return {name: Measured(scores.backward_transfer, data=test) for name, scores in found.items()}
+
+
+@dataclass(frozen=True)
+class Decomposed(OrthogonalLearning):
+    """The same with rows from a singular value decomposition of activity that is stored when a task has been learnt."""
+
+    def settle(self, net: nn.Module, train: Data) -> None:
+        """Rows are the principal directions of what kept rows leave over."""
+        for lateral, x in watched(net, train).items():
+            rest = x - x @ lateral.kept.T @ lateral.kept
+            lateral.present.copy_(torch.linalg.svd(rest, full_matrices=False)[2][: len(lateral.present)])
+        finish_task(net)
+
+
+def watched(net: nn.Module, data: Data, samples: int = 500) -> dict[HebbianSubspace, Float[Tensor, "n in"]]:
+    """What the lateral units of each synapse see at all steps of some samples."""
+    seen = {}
+
+    def note(factors: Factors, synapse: nn.Module) -> Tensor:
+        lateral = lateral_units(synapse)
+        if lateral is not None:
+            seen[lateral] = factors.pre.flatten(0, -2)
+        return Gradient()(factors, synapse)
+
+    batch = data.batch(np.arange(min(samples, len(data))))
+    Rule(Full(), update=note).backward(net, batch, slice(0, batch.x.shape[1]), None, TASK.loss)
+    net.zero_grad()
+    return seen
+
+
+@claim(
+    "a net that spares old directions still learns the last task",
+    source="the paper's trade-off of stability and plasticity",
+    control="as many lateral units as inputs: nothing is left to learn along",
+    shows=NonInferior("HLOP", "plain"),
+    control_shows=Absent(),
+)
+def new_tasks_are_still_learnt(trial: Trial) -> Mapping[str, Measured]:
+    """Accuracy on the last task when it has just been learnt; in the control every synapse is full after one task."""
+    stream = permuted_digits(trial)
+    run = budget(trial, stream)
+    arms = {
+        "HLOP": OrthogonalLearning(lr=RATE, share=1.0 if trial.control else 0.1),
+        "plain": OrthogonalLearning(lr=RATE, protect=False),
+    }
+    values = {name: arm.learn_stream(stream, TASK, run).scores.values[-1, -1] for name, arm in arms.items()}
+    return {name: Measured(value, data=stream.parts[-1].test.fingerprint) for name, value in values.items()}
+
+
+def permuted_digits(trial: Trial, shuffled_labels: bool = False) -> TaskStream:
+    """Digits whose pixels are shuffled in another way for each task, shown at every step; two tasks in a control."""
+    images = load_mnist()
+    images = replace(images, pixels=images.pixels.astype(np.float16))  # a copy for each task: half of the memory
+    splits = by_sample(images.encoded(lambda x: direct(x, STEPS)), seed=trial.seed, valid=0.1, test=0.2)
+    tasks = 2 if trial.quick or trial.control else TASKS
+    return TaskStream.permuted(prepared(splits, replace(trial, control=shuffled_labels)), tasks, seed=trial.seed)
+
+
+def budget(trial: Trial, stream: TaskStream) -> Run:
+    """Every task is seen once."""
+    updates = math.ceil(len(stream.parts[0].train) / OrthogonalLearning.batch)
+    return Run(seed=trial.seed, updates=2 if trial.quick else updates, progress=trial.progress, device="cpu")
+
+
+def of_both(trial: Trial, system: OrthogonalLearning, rates: Sequence[float]) -> dict[str, Measured]:
+    """Accuracy over all tasks with and without protection, each at the rate that is best on validation data."""
+    stream = permuted_digits(trial, shuffled_labels=trial.control)
+    run, found = budget(trial, stream), {}
+    rates = rates[-1:] if trial.quick or trial.control else rates
+    for name, protect in (("HLOP", True), ("plain", False)):
+        tried = {lr: replace(system, lr=lr, protect=protect).learn_stream(stream, TASK, run) for lr in rates}
+        lr = max(rates, key=lambda lr: right(tried[lr].fitted, [parts.valid for parts in stream.parts]).mean())
+        items = right(tried[lr].fitted, [parts.test for parts in stream.parts])
+        extra = {"lr": lr, "backward transfer": tried[lr].scores.backward_transfer}
+        found[name] = Measured(items.mean(), items, stream.parts[0].test.fingerprint, extra)
+    return found
+
+
+def right(fitted: FittedNetwork, tasks: Sequence[Data]) -> Float[np.ndarray, "N"]:
+    """In how many of the tasks, which hold the same samples, each sample is recognised, as a share."""
+    return np.mean([TASK.score(fitted.predict(data), data).items for data in tasks], axis=0)
