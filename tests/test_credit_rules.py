@@ -46,6 +46,7 @@ from timecell.credit.checks import (
     peak_bytes,
     rules,
 )  # fmt: skip
+from timecell.credit.counter_current import CounterCurrent, with_counter_current
 from timecell.credit.online import TESS
 from timecell.credit.space_paths import fixed_weights
 from timecell.credit.traces import TracePair
@@ -60,7 +61,7 @@ from timecell.tasks import Classify
 LENGTHS = torch.tensor([8, 3, 1, 5])
 TIME = [Full(), Truncated(3), Instantaneous(3), RandomSteps(3, k=5), PresynapticTrace(3), TracePair(3),
         Eligibility(), Eligibility(3)]  # fmt: skip
-SPACE = [Backprop(), FixedFeedback(), FixedFeedback("sign"), ReadoutFeedback(), LocalHead()]
+SPACE = [Backprop(), FixedFeedback(), FixedFeedback("sign"), ReadoutFeedback(), LocalHead(), CounterCurrent()]
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,8 @@ def test_every_rule_keeps_the_contract(rule):
 @pytest.mark.parametrize(("time", "space"), list(itertools.product(TIME, SPACE)), ids=str)
 def test_every_combination_of_parts_works(time, space):
     rule, net, batch = Rule(time, space, plain), example_net(1), example_batch(lengths=LENGTHS)
+    if space == CounterCurrent():
+        with_counter_current(net)
     loss, found = gradients(rule, net, batch)
     assert torch.allclose(loss, by_autograd(net, batch)[0])
     assert all(g.isfinite().all() and g.abs().max() > 0 for g in found.values())

@@ -72,9 +72,7 @@ def test_sequences_are_found_under_usual_names(tmp_path, name):
 
 
 def test_groups_and_a_split_of_its_own(tmp_path):
-    rows = "".join(
-        f"{i},{t},{'test' if i > 7 else 'train'},{i // 2}\n" for i in range(10) for t in (1, 2 + i)
-    )
+    rows = "".join(f"{i},{t},{'test' if i > 7 else 'train'},{i // 2}\n" for i in range(10) for t in (1, 2 + i))
     data = events(table(tmp_path, "id,time,split,group\n" + rows))
     assert data.part.tolist() == ["train"] * 8 + ["test"] * 2 and data.group.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
@@ -139,14 +137,14 @@ def test_arrays(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        (dict(marks=[1]), ["no array 'times'"]),
-        (dict(times=[1.0, np.nan]), ["times[1]", "nan"]),
-        (dict(times=[1.0, 2.0], offsets=[0, 1]), ["'offsets'", "ascending numbers from 0 to 2"]),
-        (dict(times=[2.0, 1.0]), ["times[1]", "increasing"]),
-        (dict(times=[1.0, 2.0], marks=[0, 3], classes=["a", "b"]), ["marks[1]", "3", "0 to 1"]),
-        (dict(times=[1.0, 2.0], marks=[0]), ["'marks'", "shape [1]", "[2]"]),
-        (dict(times=[1.0, 2.0], start=[0.0], end=[1.5]), ["events.npz", "times[0][1]", "after the end"]),
-        (dict(times=[1.0, 2.0], kinds=[0, 1]), ["'kinds'", "unknown name", "marks"]),
+        ({"marks": [1]}, ["no array 'times'"]),
+        ({"times": [1.0, np.nan]}, ["times[1]", "nan"]),
+        ({"times": [1.0, 2.0], "offsets": [0, 1]}, ["'offsets'", "ascending numbers from 0 to 2"]),
+        ({"times": [2.0, 1.0]}, ["times[1]", "increasing"]),
+        ({"times": [1.0, 2.0], "marks": [0, 3], "classes": ["a", "b"]}, ["marks[1]", "3", "0 to 1"]),
+        ({"times": [1.0, 2.0], "marks": [0]}, ["'marks'", "shape [1]", "[2]"]),
+        ({"times": [1.0, 2.0], "start": [0.0], "end": [1.5]}, ["events.npz", "times[0][1]", "after the end"]),
+        ({"times": [1.0, 2.0], "kinds": [0, 1]}, ["'kinds'", "unknown name", "marks"]),
     ],
 )
 def test_messages_of_arrays(tmp_path, arrays, words):

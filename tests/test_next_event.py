@@ -224,7 +224,7 @@ def test_the_loss_ignores_padding():
 
 
 def test_compare_ranks_all_kinds_of_systems():
-    data = hawkes(sequences=40, end=30.0).data
+    data = hawkes(sequences=30, end=15.0).data
     settings = Settings(trials=1, seeds=1, updates=10, jobs=1, progress=False)
     result = compare(data, TASK, [RMTPP(hidden=4), GatedMixture(hidden=4), Plain()], settings)
     assert not result.failed and not result.rejected
@@ -250,7 +250,9 @@ def test_messages(fits, tmp_path):
         TASK.score(fits["poisson"].predict(empty), empty)
     assert "the task is classify" in RMTPP().accepts(data.schema, replace_name("classify"))
     assert "the data are series" in RMTPP().accepts(replace(data.schema, kind="series"), TASK)
-    assert "100^2" in HawkesMLE().accepts(replace(data.schema, classes=tuple(map(str, range(101)))), TASK).replace("101", "100")
+    assert "100^2" in HawkesMLE().accepts(replace(data.schema, classes=tuple(map(str, range(101)))), TASK).replace(
+        "101", "100"
+    )
     fits["rmtpp"].save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(DataError, match=r"model\.safetensors"):
@@ -268,16 +270,16 @@ def replace_name(name):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (dict(log_time=np.array([np.nan, 0.0])), ["log_time[0]", "nan", "diverged"]),
-        (dict(median=np.array([1.0])), ["median", "shape (1,)"]),
-        (dict(log_mark=np.zeros((2, 2))), ["log_mark[0]", "sum to one"]),
+        ({"log_time": np.array([np.nan, 0.0])}, ["log_time[0]", "nan", "diverged"]),
+        ({"median": np.array([1.0])}, ["median", "shape (1,)"]),
+        ({"log_mark": np.zeros((2, 2))}, ["log_mark[0]", "sum to one"]),
     ],
 )
 def test_predictions_that_are_none(change, words):
-    good = dict(
-        happened=np.array([True, False]), log_time=np.zeros(2), log_mark=np.full((2, 2), np.log(0.5)),
-        median=np.ones(2), pit=np.full(2, 0.5), classes=("a", "b"),
-    )  # fmt: skip
+    good = {
+        "happened": np.array([True, False]), "log_time": np.zeros(2), "log_mark": np.full((2, 2), np.log(0.5)),
+        "median": np.ones(2), "pit": np.full(2, 0.5), "classes": ("a", "b"),
+    }  # fmt: skip
     NextEvents(**good)
     with pytest.raises(InputError) as caught:
         NextEvents(**good | change)

@@ -62,7 +62,9 @@ def test_densities_integrate_to_one(name):
     net = NETS[name].double()
     x = BATCH.x[:2, :5].double()
     memory = net.remember(x)
-    tau = torch.cat([torch.linspace(1e-6, 60, 6001, dtype=torch.float64), torch.logspace(1.8, 5, 800).double()]).unique()
+    tau = torch.cat(
+        [torch.linspace(1e-6, 60, 6001, dtype=torch.float64), torch.logspace(1.8, 5, 800).double()]
+    ).unique()
     tau = torch.cat([torch.logspace(-7, -2, 400).double(), tau]).unique()
     with torch.no_grad():
         for last in (0, 4):
@@ -141,7 +143,9 @@ def test_answers_agree_with_the_likelihood(name):
     known = torch.arange(y.shape[1] - 1) < BATCH.lengths[:, None] - 1
     torch.testing.assert_close(said.log_time[known], y[:, :-1, 0][known])
     torch.testing.assert_close(said.log_mark.exp().sum(-1), torch.ones_like(said.mass))
-    at_median = net.compensator(net.remember(BATCH.x, BATCH.lengths), torch.arange(y.shape[1] - 1).expand(6, -1), said.median)
+    at_median = net.compensator(
+        net.remember(BATCH.x, BATCH.lengths), torch.arange(y.shape[1] - 1).expand(6, -1), said.median
+    )
     torch.testing.assert_close(at_median[known], torch.full_like(at_median[known], np.log(2)), atol=1e-3, rtol=0)
 
 
@@ -207,7 +211,9 @@ def test_gradients_of_decoders_are_finite_everywhere(decoder):
     p = torch.randn(5, decoder.outputs(2), requires_grad=True)
     for tau in (0.0, 1e-7, 1.0, 50.0):
         at = torch.full((5,), tau)
-        (decoder.log_intensity(p, at).clamp(min=-1e3).sum() - decoder.compensator(p, at).clamp(max=1e3).sum()).backward()
+        (
+            decoder.log_intensity(p, at).clamp(min=-1e3).sum() - decoder.compensator(p, at).clamp(max=1e3).sum()
+        ).backward()
         assert torch.isfinite(p.grad).all()
 
 
@@ -228,7 +234,11 @@ def test_residuals_of_the_truth_are_exponential(make, seed):
 
 
 def test_hawkes_equals_the_double_sum():
-    base, branching, decay = np.array([0.3, 0.2]), np.array([[0.4, 0.1], [0.3, 0.2]]), np.array([[1.0, 2.0], [0.5, 1.5]])
+    base, branching, decay = (
+        np.array([0.3, 0.2]),
+        np.array([[0.4, 0.1], [0.3, 0.2]]),
+        np.array([[1.0, 2.0], [0.5, 1.5]]),
+    )
     data = hawkes(base, branching, decay, sequences=3, end=20.0, seed=1).data
     by_hand = []
     for i in range(3):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from timecell import catalog
+from timecell import catalog, edge_system
 from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.claims import load_claims, quick, read_terms
@@ -57,26 +57,41 @@ def rebuilt(data, **changed):
 # --- what holds of every model of streams -----------------------------------------------------------------------------------
 
 
+def edited(data, later, seed):
+    """Another future: who, when and what, for the edges that come later."""
+    rng, E, V = np.random.default_rng(seed), len(data.time), len(data.nodes)
+    return rebuilt(
+        data,
+        source=np.where(later, rng.integers(V, size=E), data.source),
+        target=np.where(later, rng.integers(V, size=E), data.target),
+        time=np.where(later, data.time + rng.integers(0, 3, size=E), data.time),
+        features=np.where(later[:, None], 9.0, data.features).astype(np.float32),
+    )
+
+
 @pytest.mark.parametrize("batch", [1, 25])
 def test_what_happens_from_now_on_changes_no_score_of_now(batch):
-    data, system = tied(), replace(SMALL, batch=batch)
-    model, others, rng = fitted(data, system), pairs(data), np.random.default_rng(1)
+    data = tied()
+    model, others = fitted(data, replace(SMALL, batch=batch)), pairs(data)
     scores = model.score(data, others)
     for t in (20.0, 45.0, 46.0):
-        now = np.flatnonzero(data.time == t)
-        later = data.time > t
-        other = {
-            "source": np.where(later, rng.integers(14, size=300), data.source),
-            "target": np.where(later, rng.integers(14, size=300), data.target),
-            "time": np.where(later, data.time + rng.integers(0, 3, size=300), data.time),
-            "features": np.where(later[:, None], 9.0, data.features).astype(np.float32),
-        }
-        assert np.array_equal(model.score(rebuilt(data, **other), others)[now], scores[now])
-        alone = now[:1]  # the other edges of this very instant are not there
-        gone = np.setdiff1d(now, alone)
-        left = {name: np.delete(getattr(data, name), gone, axis=0) for name in other}
-        found = model.score(rebuilt(data, **left), np.delete(others, gone, axis=0))[alone]
-        assert np.array_equal(found, scores[alone])
+        now, later = np.flatnonzero(data.time == t), data.time > t
+        found = model.score(edited(data, later, seed=1), others)
+        np.testing.assert_allclose(found[now], scores[now], rtol=0, atol=1e-6)  # rounding differs with the batch
+        gone = now[1:]  # the other edges of this very instant never were
+        left = {name: np.delete(getattr(data, name), gone, axis=0) for name in ("source", "target", "time", "features")}
+        found = model.score(rebuilt(data, **left), np.delete(others, gone, axis=0))
+        np.testing.assert_allclose(found[now[:1]], scores[now[:1]], rtol=0, atol=1e-6)
+    assert np.abs(found[now[0] + 1 :] - np.delete(scores, gone, axis=0)[now[0] + 1 :]).max() > 1e-4, "the past does"
+
+
+def test_what_happens_in_later_batches_changes_no_bit():
+    data = tied()
+    model, others = fitted(data), pairs(data)
+    for part in list(data.batches(25))[3:-1]:
+        later = np.arange(300) >= part.stop
+        found = model.score(edited(data, later, seed=2), others)
+        assert np.array_equal(found[: part.stop], model.score(data, others)[: part.stop])
 
 
 def test_the_order_of_edges_of_one_instant_does_not_matter():
@@ -104,7 +119,7 @@ def test_edges_of_one_instant_are_entered_alike_whatever_their_order():
 
 
 def test_the_numbers_of_the_nodes_do_not_matter():
-    data = tied(V=14)
+    data = replace(tied(V=14), time=np.arange(300.0))  # where instants are shared, the canonical order decides
     model = fitted(data, replace(SMALL, slots=(16, 16)))  # room for everybody
     name = np.random.default_rng(3).permutation(14)
     renamed, others = rebuilt(data, source=name[data.source], target=name[data.target]), pairs(data)
@@ -114,14 +129,14 @@ def test_the_numbers_of_the_nodes_do_not_matter():
         for t, u, v, s in zip(renamed.time, renamed.source, renamed.target, model.score(renamed, others)[:, 0])
     }
     again = [found[t, u, v] for t, u, v in zip(data.time, name[data.source], name[data.target])]
-    np.testing.assert_allclose(again, scores, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(again, scores, rtol=0, atol=1e-6)
 
 
 def test_history_replayed_is_history_scored():
-    data, others = STREAM, pairs(STREAM)
-    model = fitted(data, replace(SMALL, batch=1))
-    part = replace(data, begin=350)
-    assert np.array_equal(model.score(part, others[350:]), model.score(data, others)[350:])
+    data = STREAM.before(120.0)
+    model, others = fitted(data, replace(SMALL, batch=1)), pairs(data)
+    found = model.score(replace(data, begin=60), others[60:])
+    np.testing.assert_allclose(found, model.score(data, others)[60:], rtol=0, atol=1e-6)
 
 
 def test_a_fit_does_not_depend_on_what_was_fitted_before_and_scores_leave_no_trace():
@@ -147,10 +162,9 @@ def test_codes_say_where_a_key_was_found():
             state = model.network.observe(model.scale(data.events(part)), state)
         known = [model.network.read(state, torch.tensor([n]), torch.tensor([9.0]).double()) for n in (0, 1)]
         code, h, there = joined(*known)
-    keys = sorted({0, 1, 2, 3, 4})
     # bits 1, 2, 4: u itself, met, heard of; 8, 16, 32: the same of v. v heard of u by a, u has not yet heard of v
-    assert code[there].tolist() == [1 + 32, 8, 2 + 16, 2, 4][: len(keys)]
-    assert h.shape[1] == 5 and h[0, 0].abs().max() == 0, "nobody has a vector for u or v but themselves"
+    assert code[there].tolist() == [1 + 32, 8, 2 + 16, 2, 4]
+    assert h[there][1].abs().max() == 0 < h[there][2].abs().max(), "v is known to nobody but itself"
 
 
 def test_the_vectors_of_a_shared_key_are_summed():
@@ -161,7 +175,7 @@ def test_the_vectors_of_a_shared_key_are_summed():
             state = model.network.observe(model.scale(data.events(part)), state)
         nodes = torch.arange(20)
         known = model.network.read(state, nodes, torch.full((20,), 600.0).double())
-        code, h, there = joined(known.take(nodes[:1]), known.take(nodes[1:2]))
+        _, h, there = joined(known.take(nodes[:1]), known.take(nodes[1:2]))
         parts = [(e.key[i], e.h[i]) for i in (0, 1) for e in (known.met, known.heard)]
         keys = sorted({0, 1, *(int(k) for key, _ in parts for k in key if k >= 0)})
         total = torch.stack([sum(h[key == k].sum(0) for key, h in parts) for k in keys])
@@ -232,7 +246,9 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(tmp_path, monkeypatch
     straight = SMALL.fit(parts.train, parts.valid, TASK, replace(RUN, updates=45))
     once = []
 
-    def stop(self, losses, validate=__import__("timecell.edge_system", fromlist=["_Training"])._Training._validate):
+    validate = edge_system._Training._validate
+
+    def stop(self, losses):
         if once:
             raise KeyboardInterrupt
         once.append(1)
@@ -245,7 +261,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(tmp_path, monkeypatch
             SMALL.fit(parts.train, parts.valid, TASK, run)
     with pytest.raises(InputError, match="resume=True"):
         SMALL.fit(parts.train, parts.valid, TASK, run)
-    with pytest.raises(InputError, match="run.resume: found system.lr"):
+    with pytest.raises(InputError, match=r"run\.resume: found system\.lr"):
         replace(SMALL, lr=0.5).fit(parts.train, parts.valid, TASK, replace(run, resume=True))
     resumed = SMALL.fit(parts.train, parts.valid, TASK, replace(run, resume=True))
     for name, weight in straight.network.state_dict().items():
@@ -268,12 +284,8 @@ def test_it_says_what_it_accepts():
         SMALL.fit(parts.train, parts.valid, TASK, replace(RUN, devices=2))
     with pytest.raises(InputError, match=r"found \('x0', 'x1'\)"):
         fitted(STREAM).predict(tied())
-    huge = rebuilt(
-        tied(), features=np.full((300, 2), 3e38, np.float32) * np.random.default_rng(0).choice([-1, 1], (300, 2))
-    )
-    parts = TASK.split(huge)
-    with pytest.raises(TimecellError, match="loss of update 1: found nan"):
-        SMALL.fit(parts.train, parts.valid, TASK, RUN)
+    with pytest.raises(TimecellError, match=r"loss of update \d+: found nan"):
+        replace(SMALL, lr=1e30).fit(parts.train, parts.valid, TASK, RUN)
 
 
 def test_the_loss_weighs_both_sides_alike():

@@ -8,6 +8,7 @@ from a level to another at a speed, all three as the history says (the self-atte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -98,9 +99,10 @@ class TransformerIntensity(IntensityProcess):
         super().__init__()
         self.encoder = AttentiveEncoder(marks, size)
         self.level = nn.Linear(size, marks)
+        nn.init.constant_(self.level.bias, _inverse_softplus(1 / marks))  # one event in a mean gap
         self.course = nn.Parameter(torch.full((marks,), -0.1))
         self.log_softness = nn.Parameter(torch.zeros(marks))
-        self.log_rate = nn.Parameter(torch.full((marks,), -2.0))
+        self.log_rate = nn.Parameter(torch.full((marks,), 0.1 / marks).log())
 
     def remember(self, x: Float[Tensor, "B T C"], lengths: Int[Tensor, "B"] | None = None) -> Float[Tensor, "B T K"]:
         """w_k . h of each row."""
@@ -130,6 +132,7 @@ class SelfAttentiveIntensity(IntensityProcess):
         super().__init__()
         self.encoder = AttentiveEncoder(marks, size)
         self.readout = nn.Linear(size, 3 * marks)
+        nn.init.constant_(self.readout.bias[: 2 * marks], _inverse_softplus(1 / marks))  # one event in a mean gap
 
     def remember(self, x: Float[Tensor, "B T C"], lengths: Int[Tensor, "B"] | None = None) -> Float[Tensor, "B T 3K"]:
         """m, e and g before its softplus, of each row."""
@@ -148,8 +151,6 @@ class SelfAttentiveIntensity(IntensityProcess):
 class TransformerHawkes(_EventModel):
     """The transformer Hawkes process (Zuo et al., 2020)."""
 
-    lr: float = 2e-3
-
     card: ClassVar[Card] = Card(
         slug="thp", title="Transformer Hawkes process", family="control",
         summary="Attention to all events so far; the intensity of a mark moves along a course of its own.",
@@ -164,8 +165,6 @@ class TransformerHawkes(_EventModel):
 class SelfAttentiveHawkes(_EventModel):
     """The self-attentive Hawkes process (Zhang et al., 2020)."""
 
-    lr: float = 2e-3
-
     card: ClassVar[Card] = Card(
         slug="sahp", title="Self-attentive Hawkes process", family="control",
         summary="Attention to all events so far; intensities that fade from one level to another.",
@@ -174,6 +173,10 @@ class SelfAttentiveHawkes(_EventModel):
     def build(self, schema: Schema) -> PointProcess:
         """Width hidden, two layers, two heads."""
         return SelfAttentiveIntensity(len(schema.classes or ()), self.hidden)
+
+
+def _inverse_softplus(y: float) -> float:
+    return math.log(math.expm1(y))
 
 
 def event_models() -> list[System]:

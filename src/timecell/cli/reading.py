@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from timecell.data.containers import AnyData, Schema
     from timecell.system import System, Task
 
+ANOMALIES = ("anomaly", "anomalous", "is_anomaly", "outlier", "is_outlier", "label")
+"""Usual names of the column that marks them."""
 USUAL = {"sequences": "classify", "series": "forecast", "events": "next-event", "edges": "link"}
 """Kind of data -> what is asked of them unless somebody says it; see `usual`."""
 
@@ -85,7 +87,20 @@ class Reading(Command):
     def options(self) -> dict[str, Any]:
         """How the file is read, as arguments of `timecell.data.load`."""
         roles = {"id": self.id, "time": self.time, "group": self.group}
-        names = ("ignore", "period", "dt", "tick", "size", "pool", "rate", "filters", "epoch", "item", "gaps", "resolution")
+        names = (
+            "ignore",
+            "period",
+            "dt",
+            "tick",
+            "size",
+            "pool",
+            "rate",
+            "filters",
+            "epoch",
+            "item",
+            "gaps",
+            "resolution",
+        )
         kind = None if self.task is None else asked_for(self.task).kind
         return {"kind": kind, **roles, **{n: getattr(self, n) for n in names}, "classes": self.classes or None}
 
@@ -101,6 +116,8 @@ class Reading(Command):
         chosen = None if self.task is None else asked_for(self.task)
         of_channels = chosen is not None and channels_field(chosen) is not None
         data = load(self.path, target=None if of_channels or not self.target else self.target[0], **self.options())
+        if self.task == "detect":
+            data = with_anomalies(data)
         say(f"{self.file}: {describe(data)}")
         return data, self.asked(chosen or asked_for(usual(data.schema)), data)
 
@@ -125,6 +142,17 @@ class Reading(Command):
                 )  # fmt: skip
         made = task(**given)
         return made.seasonal(data) if hasattr(made, "seasonal") else made
+
+
+def with_anomalies(data: AnyData) -> AnyData:
+    """A series with its column of anomalies, if it has one under a usual name and nobody has named it."""
+    from timecell.data.containers import Series
+    from timecell.data.labelled_series import LabelledSeries
+
+    if not isinstance(data, Series) or isinstance(data, LabelledSeries):
+        return data
+    found = [name for name in data.schema.channels if name.lower() in ANOMALIES]
+    return LabelledSeries.of(data, found[0]) if len(found) == 1 and len(data.schema.channels) > 1 else data
 
 
 def usual(schema: Schema) -> str:

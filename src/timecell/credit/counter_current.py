@@ -50,33 +50,42 @@ def with_counter_current(net: Net) -> Net:
         Linear(in_features=2, out_features=8, bias=False)
     """
     for layer in layers_of(net)[1:]:
-        if not isinstance(layer.synapse, nn.Linear):
+        up = layer.synapse
+        if not isinstance(up, nn.Linear):
             raise InputError(
-                f"net[{layer.name}]", found=type(layer.synapse).__name__, expected="nn.Linear, which can be led back",
+                f"net[{layer.name}]", found=type(up).__name__, expected="nn.Linear, which can be led back",
                 remedy="use linear layers above the first; or another credit rule",
             )  # fmt: skip
-        up = layer.synapse
         up.counter = nn.Linear(up.out_features, up.in_features, bias=False).to(up.weight)
     return net
 
 
-def descended(layers: Sequence[Layer], number: int, like: Tensor) -> Float[Tensor, "K n"]:
+def counter_of(layer: Layer) -> nn.Linear:
+    """The synapse that leads down from a layer.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = getattr(layer.synapse, "counter", None)
+    if not isinstance(found, nn.Linear):
+        raise InputError(
+            f"net[{layer.name}]", found="no counter-current", expected="a synapse that leads down from every layer above "
+            "the first", remedy="make the net with timecell.credit.with_counter_current(net)",
+        )  # fmt: skip
+    return found
+
+
+def descended(layers: Sequence[Layer], number: int) -> Float[Tensor, "K n"]:
     """What the target of each class has become when it reaches a layer; blame goes to the last synapse of the way alone.
 
     Args:
         layers: of the net.
         number: of the layer that is reached.
-        like: a tensor of the wanted kind.
     """
-    synapses = [layer.synapse for layer in layers[number + 1 :]]
-    if any(getattr(synapse, "counter", None) is None for synapse in synapses):
-        raise InputError(
-            "net", found="a synapse without a counter-current", expected="one above each layer",
-            remedy="make the net with timecell.credit.with_counter_current(net)",
-        )  # fmt: skip
-    c = torch.eye(synapses[-1].out_features).to(like)  # type: ignore[union-attr]
-    for synapse in reversed(synapses):
-        c = elu(synapse.counter(c.detach()))  # type: ignore[union-attr, operator]
+    way = [counter_of(layer) for layer in reversed(layers[number + 1 :])]
+    c = torch.eye(way[0].in_features).to(way[0].weight)
+    for synapse in way:
+        c = elu(synapse(c.detach()))
     return c
 
 
@@ -101,3 +110,45 @@ class CounterCurrent:
 
     def teach(self, lesson: Lesson) -> Float[Tensor, "B t ..."]:
         """The gradient of the level's loss; adds that of the synapse that leads down to it."""
+        target = lesson.batch.target
+        if target is None or target.is_floating_point() or target.ndim != 1:
+            raise InputError(
+                "batch.target", found="no classes", expected="[B] class indices: it is classes that come down",
+                remedy="use another space path for this task",
+            )  # fmt: skip
+        y = lesson.y.detach().requires_grad_()
+        with torch.enable_grad():
+            down = descended(lesson.layers, lesson.number)
+            agreement = y.flatten(2) @ down.T
+            misses = (agreement - one_hot(target, len(down))[:, None].to(y)).square().mean(2)
+            value = self.strength / down.shape[1] * (misses * _shares(lesson)).sum() / len(y)
+        torch.autograd.backward(value, inputs=[y, counter_of(lesson.layers[lesson.number + 1]).weight])
+        assert y.grad is not None
+        return y.grad
+
+
+def _shares(lesson: Lesson) -> Float[Tensor, "B t"]:
+    """What each step of a slice counts: 1 / T of its sample, and nothing after its end."""
+    batch, steps = lesson.batch, lesson.steps
+    lengths = torch.full((len(batch),), batch.x.shape[1]) if batch.lengths is None else batch.lengths
+    alive = torch.arange(steps.start, steps.stop, device=lengths.device) < lengths[:, None]
+    return (alive / lengths[:, None]).to(lesson.y)
+
+
+def alignment(net: nn.Module) -> dict[str, float]:
+    """Cosine of each counter-current synapse and the transpose of the synapse beside it, by the layer's name.
+
+    Example:
+        >>> from timecell import Sequential
+        >>> net = with_counter_current(Sequential(nn.Linear(3, 8), nn.ELU(), nn.Linear(8, 2)))
+        >>> with torch.no_grad():
+        ...     _ = net[2].counter.weight.copy_(2 * net[2].weight.T)
+        >>> round(alignment(net)["2"], 4)
+        1.0
+    """
+    cosines = {}
+    for layer in layers_of(net)[1:]:
+        assert layer.synapse is not None
+        up, down = layer.synapse.weight.detach().T, counter_of(layer).weight.detach()
+        cosines[layer.name] = torch.cosine_similarity(up.flatten(), down.flatten(), dim=0).item()
+    return cosines

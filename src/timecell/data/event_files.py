@@ -71,7 +71,8 @@ def events(
     """
     names = {name.lower(): name for name in table.columns}
     mark = target or next((names[usual] for usual in MARKS if usual in names), None)
-    id = id or next((names[usual] for usual in (*USUAL["id"], *IDS) if usual in names), None)
+    free = {usual: name for usual, name in names.items() if name not in (mark, time, group)}
+    id = id or next((free[usual] for usual in (*USUAL["id"], *IDS) if usual in free), None)
     roles = table.roles({"target": mark, "id": id, "group": group, "split": None, "time": time})
     if "id" not in roles and "group" in roles:
         roles["id"] = roles.pop("group")
@@ -81,9 +82,9 @@ def events(
             expected="a column that says when each event happened", remedy="name it with time= (--time NAME)",
         )  # fmt: skip
     for bound, usual in BOUNDS.items():
-        free = [names[name] for name in usual if name in names and names[name] not in roles.values()]
-        if free:
-            roles[bound] = free[0]
+        found = [names[name] for name in usual if name in names and names[name] not in roles.values()]
+        if found:
+            roles[bound] = found[0]
     left = [name for name in table.columns if name not in roles.values()]
     if len(left) == 1 and "target" not in roles:
         roles["target"] = left.pop()

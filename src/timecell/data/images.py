@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,23 @@ class Images:
     pixels: Float[np.ndarray, "N H W"]
     target: Int[np.ndarray, "N"]
     classes: tuple[str, ...]
+
+    def pooled(self, size: int) -> Images:
+        """The same pictures in coarser pixels, each the mean of size x size.
+
+        Raises:
+            InputError: height or width is no multiple of the size.
+
+        Example:
+            >>> load_mnist().pooled(2).pixels.shape
+            (5000, 14, 14)
+        """
+        N, H, W = self.pixels.shape
+        if H % size or W % size:
+            raise InputError(
+                "size", found=size, expected=f"a divisor of {H} and {W}", remedy="cut or pad the pictures first"
+            )
+        return replace(self, pixels=self.pixels.reshape(N, H // size, size, W // size, size).mean(axis=(2, 4)))
 
     def encoded(self, code: Callable[[Float[Tensor, "N P"]], Float[Tensor, "N T P"]]) -> Sequences:
         """Sequences of flattened pictures, one channel a pixel, by an encoder such as ``lambda x: direct(x, 6)``.

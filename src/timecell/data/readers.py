@@ -34,6 +34,7 @@ from timecell.data.containers import AnyData, Kind, Sequences, Series
 from timecell.data.event_sequences import EventSequences
 from timecell.data.events import EventStream
 from timecell.data.folders import load_folder
+from timecell.data.labelled_series import LabelledSeries
 from timecell.data.recordings import Recording
 from timecell.data.sounds import Sound
 from timecell.data.table import Table
@@ -93,7 +94,8 @@ def load(
             by their usual names; events where it has a time and a mark (mark, event, type) and nothing else; sequences where `target` or `id` is given or a label column is found
             (without a time column that has no id), else a series.
         target: column or array of class labels; None = found under a usual name (label, class, target; y, labels). For
-            NWB the column of the trials.
+            NWB the column of the trials. Of a series, the column that marks its anomalies (1) and the rest (0); of events,
+            that of the marks.
         id: column that says which sequence a row belongs to; None = found (id, sample, sequence, series, trial).
         time: column of time stamps; None = found (time, timestamp, datetime, date, ds, t, step).
         group: column or array of groups that splits keep together; None = found (group, subject, speaker, ...).
@@ -192,7 +194,10 @@ def describe(data: AnyData) -> str:
         if schema.period:
             parts.append(f"season of {_count(schema.period, 'step')}")
         missing = int(np.isnan(data.values).sum())
-        return ", ".join([*parts, f"{_count(missing, 'value')} missing" if missing else "none missing"])
+        parts.append(f"{_count(missing, 'value')} missing" if missing else "none missing")
+        if isinstance(data, LabelledSeries):
+            parts.append(f"{_count(int(data.anomalous.sum()), 'step')} anomalous by {schema.label!r}")
+        return ", ".join(parts)
 
     assert isinstance(data, Sequences)
     shortest, longest = schema.lengths
@@ -224,8 +229,10 @@ def _load_file(path: Path, kind: Kind | None, options: dict[str, Any]) -> Any:
     ):
         taken = {name: options.pop(name) for name in ("tick", "size") if name in options}
         form = from_arrays.events(form, **taken)
+    marks = options.pop("target", None) if kind == "series" and isinstance(form, Table | Arrays) else None
     what, function = _meaning(path, form, kind, options)
-    return _call(function, what, options)
+    data = _call(function, what, options)
+    return data if marks is None else LabelledSeries.of(data, marks)
 
 
 def _form(path: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

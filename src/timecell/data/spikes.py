@@ -147,6 +147,13 @@ class SpikeTrains:
         offsets = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64)
         return replace(self, times=self.times[spikes], units=self.units[spikes], offsets=offsets, end=self.end[index])
 
+    def shuffled(self, seed: int) -> SpikeTrains:
+        """Every spike at a random time of its trial: the counts stay, and nothing else."""
+        trial = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        times = np.random.default_rng(seed).random(len(trial)) * self.end[trial]
+        order = np.lexsort((times, trial))
+        return replace(self, times=times[order], units=self.units[order])
+
     def counts(self, dt: float) -> list[Int[np.ndarray, "T C"]]:
         """Spikes of each unit in bins of `dt` seconds, trial by trial, from time zero to the trial's end.
 

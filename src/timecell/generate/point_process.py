@@ -29,7 +29,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from timecell.data.event_sequences import next_rows
-from timecell.layers.event_decoders import Decoder, wait
+from timecell.layers.event_decoders import LONGEST, Decoder, wait
+
+FIRST = 0.02  # length of the first stretch in which an intensity's integral is looked for, in mean gaps
 
 
 class NextEventAnswer(NamedTuple):
@@ -94,16 +96,18 @@ class PointProcess(nn.Module):
 
     def median(self, memory: Any, row: Int[Tensor, "B Q"]) -> Float[Tensor, "B Q"]:
         """The time after the event of the row until which the next one has come with probability 1/2."""
-        mass = torch.full(row.shape, math.log(2.0), device=row.device)
-        return wait(lambda tau: self.compensator(memory, row, tau), mass, halvings=32)
+        return self.when(memory, row, torch.full(row.shape, math.log(2.0), device=row.device))
 
     def sample(
         self, memory: Any, row: Int[Tensor, "B Q"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "B Q"], Int[Tensor, "B Q"]]:
         """A draw of the next gap and mark for each question, by inverting the compensator."""
-        mass = torch.empty(row.shape, device=row.device).exponential_(generator=generator)
-        tau = wait(lambda tau: self.compensator(memory, row, tau), mass, halvings=32)
+        tau = self.when(memory, row, torch.empty(row.shape, device=row.device).exponential_(generator=generator))
         return tau, draw_mark(self.log_intensity(memory, row, tau), generator)
+
+    def when(self, memory: Any, row: Int[Tensor, "B Q"], mass: Float[Tensor, "B Q"]) -> Float[Tensor, "B Q"]:
+        """The time at which the compensator reaches a mass."""
+        return wait(lambda tau: self.compensator(memory, row, tau), mass, halvings=32)
 
 
 class DecodedProcess(PointProcess):
@@ -154,27 +158,51 @@ class IntensityProcess(PointProcess):
         nodes: the same otherwise.
     """
 
-    points: int = 20
+    points: int = 8
     nodes: int = 32
 
     def compensator(self, memory: Any, row: Int[Tensor, "B Q"], tau: Float[Tensor, "B Q"]) -> Float[Tensor, "B Q"]:
         """The sum over points: one random point in each of equal strata while training, Gauss-Legendre nodes else."""
-        where, weight = self._points(tau)  # [B, Q, S] as parts of tau, and [S]
-        B, Q, S = where.shape
-        at = (where * tau[..., None]).reshape(B, Q * S)
-        log_intensity = self.log_intensity(memory, row.repeat_interleave(S, dim=1), at)
-        total = log_intensity.logsumexp(-1).exp().reshape(B, Q, S)
-        return tau * (total * weight).sum(-1)
-
-    def _points(self, tau: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:
             S = self.points
-            return (torch.arange(S, device=tau.device) + torch.rand(*tau.shape, S).to(tau)) / S, tau.new_full(
-                (S,), 1 / S
-            )
-        node, weight = np.polynomial.legendre.leggauss(self.nodes)
-        fixed = torch.from_numpy((node + 1) / 2).to(tau)
-        return fixed.expand(*tau.shape, -1), torch.from_numpy(weight / 2).to(tau)
+            where = (torch.arange(S, device=tau.device) + torch.rand(*tau.shape, S).to(tau)) / S
+            return self._between(memory, row, torch.zeros_like(tau), tau, where, tau.new_full((S,), 1 / S))
+        return self._between(memory, row, torch.zeros_like(tau), tau, *_nodes(self.nodes, tau))
+
+    def when(self, memory: Any, row: Int[Tensor, "B Q"], mass: Float[Tensor, "B Q"]) -> Float[Tensor, "B Q"]:
+        """The time at which the compensator reaches a mass: stretch by stretch, each longer than the last, then halved."""
+        where, weight = _nodes(4, mass)
+        begin, end = torch.zeros_like(mass), torch.full_like(mass, FIRST)
+        reached = torch.zeros_like(mass)  # until `begin`
+        while True:
+            found = reached + self._between(memory, row, begin, end, where, weight)
+            on = (found < mass) & (end < LONGEST)
+            if not on.any():
+                break
+            begin, reached = torch.where(on, end, begin), torch.where(on, found, reached)
+            end = torch.where(on, 1.5 * end, end)
+        low, high = begin, end
+        for _ in range(20):
+            middle = (low + high) / 2
+            early = reached + self._between(memory, row, begin, middle, where, weight) < mass
+            low, high = torch.where(early, middle, low), torch.where(early, high, middle)
+        return (low + high) / 2
+
+    def _between(
+        self, memory: Any, row: Int[Tensor, "B Q"], begin: Float[Tensor, "B Q"], end: Float[Tensor, "B Q"],
+        where: Float[Tensor, "#B #Q S"], weight: Float[Tensor, "S"],
+    ) -> Float[Tensor, "B Q"]:  # fmt: skip
+        """The integral of the total intensity, as a weighted sum over points at these parts of the way."""
+        length, S = end - begin, len(weight)
+        at = begin[..., None] + where * length[..., None]
+        log_intensity = self.log_intensity(memory, row.repeat_interleave(S, dim=1), at.flatten(1))
+        return length * (log_intensity.logsumexp(-1).exp().reshape(at.shape) * weight).sum(-1)
+
+
+def _nodes(count: int, like: Tensor) -> tuple[Float[Tensor, "S"], Float[Tensor, "S"]]:
+    """Gauss-Legendre nodes and weights of the unit interval."""
+    node, weight = np.polynomial.legendre.leggauss(count)
+    return torch.from_numpy((node + 1) / 2).to(like), torch.from_numpy(weight / 2).to(like)
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
@@ -264,7 +292,7 @@ def thinning(
         fresh = advance & ended & ~found
         bound = torch.where(above, factor * intensity.amax(-1), torch.where(fresh, torch.zeros_like(bound), bound))
         length = torch.where(fresh, 2 * length, length)
-        waiting = waiting & ~found & (tau < 1e6)
+        waiting = waiting & ~found & (tau < LONGEST)
     return Thinned(tau, draw_mark(process.log_intensity(memory, row, tau), generator), broken / max(tried, 1))
 
 

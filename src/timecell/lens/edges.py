@@ -1,4 +1,4 @@
-"""Inferred wiring against the true one: `edge_recovery`."""
+"""Wiring: the classical way to infer it from spikes (`cross_correlations`), and any way against the truth (`edge_recovery`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from timecell.data.spikes import SpikeTrains
 from timecell.errors import InputError
 
 
@@ -70,3 +71,35 @@ def edge_recovery(scores: Float[np.ndarray, "C C"], edges: Bool[np.ndarray, "C C
         float(k / pairs.sum()),
         float(right[one_way].mean()) if one_way.any() else float("nan"),
     )
+
+
+def cross_correlations(trains: SpikeTrains, dt: float, lags: int) -> Float[np.ndarray, "lags C C"]:
+    """Correlation of the count of unit i (row) with that of unit j (column) 1, 2, ... bins before; 0 for i = j.
+
+    Its maximum over lags is the height of the peak of a cross-correlogram, the classical score of a wire from j to i.
+
+    Args:
+        trains: trials of at least two bins more than there are lags.
+        dt: seconds of a bin.
+        lags: how many.
+
+    Raises:
+        InputError: a trial is too short.
+
+    Example:
+        >>> trains = SpikeTrains.from_counts([np.array([[1, 0], [0, 1], [0, 0], [1, 0], [0, 1], [0, 0]])], dt=0.01)
+        >>> (cross_correlations(trains, 0.01, 1)[0] > 0.5).tolist()       # unit 1 fires one bin after unit 0
+        [[False, False], [True, False]]
+    """
+    counts = [c.astype(float) for c in trains.counts(dt)]
+    shortest = min(map(len, counts))
+    if lags < 1 or shortest < lags + 2:
+        raise InputError(
+            "lags", found=f"{lags} for a trial of {shortest} bins", expected=f"1 to {shortest - 2}",
+            remedy="ask for fewer, or leave out short trials",
+        )  # fmt: skip
+    whole = np.concatenate(counts)
+    mean, spread = whole.mean(0), np.maximum(whole.std(0), 1e-12)
+    counts = [(c - mean) / spread for c in counts]
+    made = [sum(c[lag:].T @ c[:-lag] for c in counts) / sum(len(c) - lag for c in counts) for lag in range(1, lags + 1)]
+    return np.stack(made) * (1 - np.eye(len(trains.names)))

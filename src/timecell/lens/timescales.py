@@ -6,8 +6,11 @@ noise, by fitting
 
     R(k) = a exp(-k / tau)      or      R(k) = a exp(-k / tau) + a' exp(-k / tau')          a, a' >= 0, tau' < tau
 
-The fit tries every pair of time constants of a fine grid, with the best amplitudes for each, so it has no starting
-value to depend on. Which of the two is meant is decided by Akaike's criterion, n ln(RSS / n) + 2 (number of parameters).
+A fit tries every pair of time constants of a fine grid, with the best amplitudes for each, so it has no starting value to
+depend on. It takes the lags up to the first at which R is below 0.05, for what comes after is sampling noise, whose slow
+wandering would pass for a slow unit. Which of the two is meant is decided by Akaike's criterion for few points n,
+n ln(RSS / n) + 2 p + 2 p (p + 1) / (n - p - 1) with p = 2 or 4 parameters; but the criterion takes the errors of R at
+neighbouring lags for independent, which they are not, so where one exponential explains 99 % it is enough.
 
 Source: Khajehabdollahi et al. (2024), arXiv:2309.12927, for the two time constants of trained nets.
 """
@@ -25,6 +28,8 @@ from timecell.rhythm.autocorrelation import autocorrelation
 
 GRID = 120  # time constants tried, in equal ratios
 SHORTEST, LONGEST = 0.2, 5.0  # of them: in steps, and in multiples of the largest lag
+FLOOR, FEWEST = 0.05, 5  # of R, and lags that are fitted whatever R is
+ENOUGH = 0.99  # share of the variance that one exponential explains
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Timescales:
     Attributes:
         tau: [N] the slower time constant of the chosen fit [steps]; NaN for a unit that never changed.
         exponentials: [N] how many there are in it, 1 or 2; 0 for a unit that never changed.
-        r2: [N] share of the autocorrelation's variance over lags that it explains.
+        r2: [N] share of the variance of R over the fitted lags that it explains.
     """
 
     tau: Float[np.ndarray, "N"]
@@ -54,7 +59,7 @@ def timescales(activity: Float[Tensor, "T N"], lags: int = 100) -> Timescales:
         lags: the largest lag of the fit.
 
     Raises:
-        InputError: there are no more steps than lags, or fewer than 5 lags.
+        InputError: there are no more steps than lags, or fewer than 6 lags.
 
     Example:
         >>> import torch
@@ -64,10 +69,10 @@ def timescales(activity: Float[Tensor, "T N"], lags: int = 100) -> Timescales:
         >>> bool(9 < timescales(x[0]).tau[0] < 10)
         True
     """
-    if activity.ndim != 2 or not 5 <= lags < len(activity):
+    if activity.ndim != 2 or not FEWEST < lags < len(activity):
         raise InputError(
             "timescales(activity, lags)", found=f"shape {list(activity.shape)}, lags {lags}",
-            expected="[T, N] with T > lags >= 5", remedy="run longer, or fit fewer lags",
+            expected=f"[T, N] with T > lags > {FEWEST}", remedy="run longer, or fit fewer lags",
         )  # fmt: skip
     r = autocorrelation(activity.detach().double()[None], lags)[0].numpy()
     changing = np.isfinite(r[0])
@@ -79,21 +84,27 @@ def timescales(activity: Float[Tensor, "T N"], lags: int = 100) -> Timescales:
 def _fit(r: Float[np.ndarray, "K N"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(slower time constant, number of exponentials, R²) of each column."""
     points, units = r.shape
+    below = np.maximum.accumulate(r < FLOOR, axis=0)
+    used = ~below | (np.arange(points) <= FEWEST)[:, None]  # [K, N]
+    n, seen = used.sum(0), used * r
+
     taus = np.geomspace(SHORTEST, LONGEST * points, GRID)
     decays = np.exp(-np.arange(points)[:, None] / taus)
-    gram, match = decays.T @ decays, decays.T @ r  # [GRID, GRID], [GRID, N]
-    power = (r**2).sum(0)
+    match, power = decays.T @ seen, (seen**2).sum(0)
+    one = power - match.clip(min=0) ** 2 / (decays.T**2 @ used)  # residual sums of squares, [GRID, N]
 
-    one = power - match.clip(min=0) ** 2 / gram.diagonal()[:, None]  # residual sums of squares
     i, j = np.triu_indices(GRID, 1)  # tau_i < tau_j
-    a, b, c = gram[i, i, None], gram[i, j, None], gram[j, j, None]
+    a, b, c = ((decays[:, x] * decays[:, y]).T @ used for x, y in ((i, i), (i, j), (j, j)))
     fast, slow = (c * match[i] - b * match[j]) / (a * c - b * b), (a * match[j] - b * match[i]) / (a * c - b * b)
     two = np.where((fast >= 0) & (slow >= 0), power - fast * match[i] - slow * match[j], np.inf)
 
     which, pair, at = one.argmin(0), two.argmin(0), np.arange(units)
-    least = np.finfo(float).tiny
-    losses = np.maximum([one[which, at], two[pair, at]], least)
-    better = points * np.log(losses[1]) + 2 * 4 < points * np.log(losses[0]) + 2 * 2
-    tau = np.where(better, taus[j[pair]], taus[which])
-    spread = np.maximum(((r - r.mean(0)) ** 2).sum(0), least)
-    return tau, 1 + better, 1 - np.where(better, losses[1], losses[0]) / spread
+    losses = np.maximum([one[which, at], two[pair, at]], np.finfo(float).tiny)
+    r2 = 1 - losses / (used * (r - seen.sum(0) / n) ** 2).sum(0)
+    both = (r2[0] < ENOUGH) & (_akaike(losses[1], n, 4) < _akaike(losses[0], n, 2))
+    return np.where(both, taus[j[pair]], taus[which]), 1 + both, np.where(both, r2[1], r2[0])
+
+
+def _akaike(loss: Float[np.ndarray, "N"], n: Int[np.ndarray, "N"], parameters: int) -> Float[np.ndarray, "N"]:
+    few = 2 * parameters * (parameters + 1) / (n - parameters - 1)
+    return n * np.log(loss / n) + 2 * parameters + few

@@ -11,7 +11,6 @@ from jaxtyping import Int
 
 from timecell.compare import Comparison
 from timecell.data.containers import Sequences, Windows
-from timecell.data.stretches import Stretches
 from timecell.report.data_figures import border, time_title, times
 from timecell.report.look import ACCENT, BAND, DASHES, INK, PAPER, SECOND, Figure, Stroke, figure, label, strokes
 from timecell.tasks.truth import future, naive_scale
@@ -136,30 +135,6 @@ def forecast(c: Comparison, test: Windows, item: int) -> Figure:
     traces.append({**line, "mode": "lines", "x": t, "y": y, "name": "truth", "line": {**stroke["truth"], "width": 1.5}})
     title, shapes = time_title(test.series), [border(t[now - begin])]
     return figure(traces, 250, x=title, hovermode="x", shapes=shapes, xaxis={"nticks": 4})
-
-
-TRACED = 300
-"""Steps of the figure of `traces`."""
-
-
-def traces(c: Comparison, test: Stretches) -> Figure:
-    """One target over the first steps of the test part: the truth, the best system's answer, the best baseline's."""
-    needed = np.arange(min(len(test), -(-TRACED // test.length)))
-    truth = test.select(needed).truth()
-    target = int(np.argmax(np.nanstd(truth, axis=(0, 1))))
-    first = test.first_target
-    count = min(TRACED, len(test.series) - first)
-    t, stroke = times(test.series)[first : first + count], forecast_strokes(c)
-    lines = {slug: kept(c.predictions[slug], needed)["values"][..., target] for slug in shown(c)} | {
-        "truth": truth[..., target]
-    }
-    drawn = [
-        {"type": "scatter", "mode": "lines", "name": label(name), "x": t, "y": y.reshape(-1)[:count],
-         "line": {**stroke[name], "width": 2 if name != "truth" else 1.5}}
-        for name, y in lines.items()
-    ]  # fmt: skip
-    name = test.series.schema.channels[test.targets[target]]
-    return figure(drawn, 280, x=time_title(test.series), y=label(name), hovermode="x")
 
 
 def forecast_strokes(c: Comparison) -> dict[str, Stroke]:

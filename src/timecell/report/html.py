@@ -6,18 +6,22 @@ data, the errors, what it cost, how it was done. Plotly's script is embedded onc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from timecell.compare import Comparison, Row
 from timecell.data.containers import AnyData, Cut, Data, Sequences, Windows
+from timecell.data.event_sequences import EventSequences
+from timecell.data.masked import MaskedWindows
 from timecell.data.readers import describe
 from timecell.data.stretches import Stretches
+from timecell.data.temporal_edges import TemporalEdges
 from timecell.errors import InputError
 from timecell.files import write_whole
-from timecell.report import data_figures, error_figures, figures, look, words
+from timecell.report import answer_figures, data_figures, error_figures, event_figures, figures, look, words
 from timecell.report.elements import captioned, facts, grid, items, legend, paragraph, plot, section, table, titled
 from timecell.system import Splits, Task
 
@@ -114,15 +118,53 @@ def learning(c: Comparison) -> str:
 
 
 def the_data(splits: Splits) -> str:
-    """Samples and class counts, or the series with the borders of its parts."""
+    """What the data look like, by their kind."""
     train, test = splits.train, splits.test
     if isinstance(test, Cut):
-        shown, channels = data_figures.whole_series(splits), test.series.values.shape[1]
-        caption = "The series; dotted: the borders of training, validation and test."
-        if channels > len(shown):
-            caption += f" The first {len(shown)} of {channels} channels."
-        return section("The data", captioned(caption, grid(shown, "stack")))
+        return section("The data", *of_series(splits))
+    if isinstance(train, EventSequences):
+        return section("The data", *of_events(splits))
+    if isinstance(train, TemporalEdges):
+        return section("The data", *of_edges(splits))
     assert isinstance(train, Sequences)
+    return section("The data", *of_sequences(train, splits))
+
+
+def of_series(splits: Splits) -> list[str]:
+    """The series with the borders of its parts."""
+    assert isinstance(splits.test, Cut)
+    shown, channels = data_figures.whole_series(splits), splits.test.series.values.shape[1]
+    caption = "The series; dotted: the borders of training, validation and test."
+    if channels > len(shown):
+        caption += f" The first {len(shown)} of {channels} channels."
+    return [captioned(caption, grid(shown, "stack"))]
+
+
+def of_events(splits: Splits) -> list[str]:
+    """The first sequences, and how often each mark is."""
+    train = splits.train
+    assert isinstance(train, EventSequences)
+    strokes = event_figures.mark_strokes(train)
+    caption = (
+        f"The first training sequences: a stroke an event, in the colour of its mark (up to {event_figures.MOST} each)."
+    )
+    parts = [captioned(caption, legend(strokes), plot(event_figures.raster(train)))]
+    if len(train.schema.classes or ()) > 1:
+        parts.append(captioned("Events of each mark in the three parts.", plot(event_figures.mark_counts(splits))))
+    return parts
+
+
+def of_edges(splits: Splits) -> list[str]:
+    """When contacts happen, and how many a node has."""
+    assert isinstance(splits.test, TemporalEdges)
+    return [
+        captioned("Edges over time; dotted: the borders of the parts.", plot(event_figures.contacts(splits))),
+        captioned("Nodes by their number of contacts.", plot(event_figures.degrees(splits.test))),
+    ]
+
+
+def of_sequences(train: Sequences, splits: Splits) -> list[str]:
+    """Samples and class counts."""
     shown, classes = data_figures.samples(train), train.schema.classes or ()
     strokes = data_figures.channel_strokes(train.schema)
     kind = "Events" if train.schema.spikes else "Values" if strokes else "Values (blue above zero, orange below)"
@@ -134,18 +176,39 @@ def the_data(splits: Splits) -> str:
         parts.append(
             captioned(f"Samples of each class in the three parts.{most}", plot(data_figures.class_counts(splits)))
         )
-    return section("The data", *parts)
+    return parts
 
 
 def errors(c: Comparison, splits: Splits) -> str:
-    """What the best system and the best baseline get wrong; nothing for a prediction of another kind."""
+    """Answers beside the truth, by their kind; nothing for a prediction of another kind."""
     test, kept = splits.test, c.predictions[c.rows[0].slug]
     if isinstance(test, Sequences) and "probabilities" in kept:
         return section("Errors", confusions(c, test))
     if isinstance(test, Windows) and "values" in kept:
         return section("Errors", forecasts(c, test))
-    if isinstance(test, Stretches):
-        return section("Answers", traces(c, test))
+    drawn = answers(c, test, kept)
+    return section("Answers", drawn) if drawn else ""
+
+
+def answers(c: Comparison, test: Data, kept: Mapping[str, Any]) -> str:
+    """One figure of what was answered."""
+    beside = f"the best system and the best baseline ({which(c, test)})" if "item" in kept else ""
+    if isinstance(test, Stretches) and "values" in kept:
+        caption = (
+            f"The target that varies most, over the first {answer_figures.TRACED} steps of the test part: {beside}."
+        )
+        return captioned(caption, legend(error_figures.forecast_strokes(c)), plot(answer_figures.traces(c, test)))
+    if isinstance(test, Stretches) and "scores" in kept:
+        caption = "How anomalous each step of the test part is to the best system and the best baseline; bands: labels."
+        return captioned(caption, grid(answer_figures.alarms(c, test), "stack"))
+    if isinstance(test, MaskedWindows):
+        return captioned(f"A test window with many hidden values: {beside}.", plot(answer_figures.imputed(c, test)))
+    if "pit" in kept:
+        caption = "Are predicted times right? How often the next event came before each predicted quantile."
+        return captioned(caption, legend(look.strokes(c)), plot(answer_figures.calibration(c)))
+    if isinstance(test, TemporalEdges):
+        caption = "Average precision against random, historical and recent candidates that did not happen."
+        return captioned(caption, plot(answer_figures.by_candidates(c)))
     return ""
 
 
@@ -171,16 +234,6 @@ def forecasts(c: Comparison, test: Windows) -> str:
     return captioned(
         examples, legend(error_figures.forecast_strokes(c)), grid(error_figures.forecasts(c, test))
     ) + captioned(ahead, legend(look.strokes(c)), plot(error_figures.horizon_errors(c, test)))
-
-
-def traces(c: Comparison, test: Stretches) -> str:
-    """What was decoded beside the truth, over some time."""
-    caption = (
-        f"The first {error_figures.TRACED} steps of the test part: the target that varies most, and what the best system "
-        f"and the best baseline answered ({which(c, test)})."
-    )
-    strokes = error_figures.forecast_strokes(c)
-    return captioned(caption, legend(strokes), plot(error_figures.traces(c, test)))
 
 
 def which(c: Comparison, test: Data) -> str:

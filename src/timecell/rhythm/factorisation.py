@@ -40,7 +40,7 @@ class Factors:
     sweeps: int = 0
 
     def similarity(self, other: Factors) -> float:
-        """Mean over the terms, matched one to one, of the product of the cosines between their vectors; 1 = the same.
+        """Mean cosine between the vectors of the two, their terms matched one to one; 1 = the same up to their sizes.
 
         Example:
             >>> same = Factors(np.eye(2), np.eye(2), np.eye(2))
@@ -50,10 +50,10 @@ class Factors:
         """
         from scipy.optimize import linear_sum_assignment
 
-        cosines = np.ones((self.a.shape[1], other.a.shape[1]))
+        cosines = np.zeros((self.a.shape[1], other.a.shape[1]))
         for mine, theirs in ((self.a, other.a), (self.b, other.b), (self.c, other.c)):
             lengths = np.outer(np.linalg.norm(mine, axis=0), np.linalg.norm(theirs, axis=0))
-            cosines *= mine.T @ theirs / np.maximum(lengths, TINY)
+            cosines += mine.T @ theirs / np.maximum(lengths, TINY) / 3
         return float(cosines[linear_sum_assignment(-cosines)].mean())
 
 
@@ -106,8 +106,8 @@ def descend(tensor: Float[np.ndarray, "I J K"], rank: int, *, seed: int, sweeps:
     rng = np.random.default_rng(seed)
     a, b, c = (rng.random((n, rank)) for n in sizes)
     c *= np.sqrt(total / (_gram(a) * _gram(b) * _gram(c)).sum())  # as large as the tensor
+    x[at] = _entries(a, b, c, at)
     for sweep in range(1, sweeps + 1):
-        x[at] = _entries(a, b, c, at)
         along = x @ c
         a = _columns(a, np.einsum("ijr,jr->ir", along, b), _gram(b) * _gram(c))
         b = _columns(b, np.einsum("ijr,ir->jr", along, a), _gram(a) * _gram(c))
@@ -115,9 +115,10 @@ def descend(tensor: Float[np.ndarray, "I J K"], rank: int, *, seed: int, sweeps:
         a, b, c = a / size[0], b / size[1], c * size[0] * size[1]
         overlap = x.reshape(flat).T @ (a[:, None] * b).reshape(-1, rank)
         c = _columns(c, overlap, _gram(a) * _gram(b))
-        filled = x[at]
-        squares = total + filled @ filled - 2 * (overlap * c).sum() + (_gram(a) * _gram(b) * _gram(c)).sum()
-        squares -= ((filled - _entries(a, b, c, at)) ** 2).sum()  # what is not observed is no error
+        squares = total + x[at] @ x[at] - 2 * (overlap * c).sum() + (_gram(a) * _gram(b) * _gram(c)).sum()
+        model = _entries(a, b, c, at)
+        squares -= ((x[at] - model) ** 2).sum()  # what is not observed is no error
+        x[at] = model
         yield Factors(a, b, c, float(np.sqrt(max(squares, 0.0) / total)), sweep)
 
 

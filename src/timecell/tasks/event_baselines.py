@@ -274,22 +274,22 @@ def maximum_likelihood(data: EventSequences, decay: float) -> Hawkes:
     rate = np.array([[decay]])
     left = excitation(data, rate)[:, 0]  # [R, K] just after the last event
     fade = np.exp(-decay * data.waits)[:, None]
-    # lambda_k at each event = theta_k . [1, kernels]; the compensator = theta_k . whole
-    kernel = np.concatenate([np.full((len(data.times), 1), 1 / unit), (decay * left * fade)[data.happened]], axis=1)
-    whole = np.concatenate([[len(data.times)], (left * (1 - fade)).sum(0)])
-    theta = np.empty((K, K + 1))
-    for k, count in enumerate(_counts(data)):
+    # lambda_k at each event = q_k . kernel, and the compensator = sum of q_k: how many events each cause has caused
+    whole = np.concatenate([[len(data.times) * unit], (left * (1 - fade)).sum(0)])
+    whole = np.maximum(whole, 1e-12)  # of a mark that never came
+    kernel = np.concatenate([np.ones((len(data.times), 1)), (decay * left * fade)[data.happened]], axis=1) / whole
+    q = np.empty((K, K + 1))
+    for k, count in enumerate(np.maximum(_counts(data), 0.5)):
         own = kernel[data.marks == k]
 
-        def loss(p: np.ndarray, own: np.ndarray = own, n: float = max(count, 1.0)) -> tuple[float, np.ndarray]:
-            intensity = own @ p
-            return (whole @ p - np.log(intensity).sum()) / n, (whole - (own / intensity[:, None]).sum(0)) / n
+        def loss(q: np.ndarray, own: np.ndarray = own, n: float = count) -> tuple[float, np.ndarray]:
+            intensity = own @ (n * q)
+            return q.sum() - np.log(intensity).sum() / n, 1 - (1 / intensity) @ own
 
-        share = max(count, 0.5) / len(data.times)
-        guess = np.concatenate([[share / 2], np.full(K, share / 2)])
-        bounds = [(1e-3 * share, None)] + [(0.0, None)] * K
-        theta[k] = minimize(loss, guess, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return Hawkes(theta[:, 0] / unit, theta[:, 1:], rate)
+        guess = np.concatenate([[0.5], np.full(K, 0.5 / K)])
+        bounds = [(1e-3, None)] + [(0.0, None)] * K
+        q[k] = count * minimize(loss, guess, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Hawkes(q[:, 0] / whole[0], q[:, 1:] / whole[1:], rate)
 
 
 def _counts(data: EventSequences) -> Float[np.ndarray, "K"]:

@@ -2,8 +2,8 @@
 
 A system gives each event a probability before it happens: a density of its time, and a distribution of its mark given
 the time. Together with the probability that nothing happens after the last event, these make the likelihood of a
-sequence, whatever kind of model they come from. So the log-likelihood per event, in the data's own unit of time, ranks
-systems of all kinds. Scores do not depend on which of two models was scaled how.
+sequence, whatever kind of model they come from. So the log-likelihood per event ranks systems of all kinds; it is in the
+data's own unit of time, however a model counts time inside.
 
 A network answers at every row of a batch (see `timecell.data.event_sequences`) with the numbers of a decoder: they make
 the distribution of the event in the row after it.

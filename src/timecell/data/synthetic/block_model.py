@@ -74,10 +74,10 @@ def block_model(
     k *= degree / k.mean()
 
     within = block[:, None] == block
-    expected = np.outer(k, k) * np.where(within, (1 - mixing) / (within @ k)[:, None], 0.0)
+    chance = np.outer(k, k) * np.where(within, (1 - mixing) / (within @ k)[:, None], 0.0)
     between = np.outer(k, k) * ~within
-    expected += mixing * k.sum() / between.sum() * between
-    edge = np.triu(rng.random((nodes, nodes)) < expected, 1)
+    chance += mixing * k.sum() / between.sum() * between
+    edge = np.triu(rng.random((nodes, nodes)) < chance, 1)
     weights = edge * rng.exponential(1.0, (nodes, nodes)) * np.where(within, 1.0, contrast)
     return BlockModel(weights + weights.T, block)
 

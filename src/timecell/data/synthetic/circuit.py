@@ -76,7 +76,7 @@ def clustered_circuit(
         (
             "coupling",
             coupling,
-            0 <= coupling and 0 <= across and coupling + across < 1,
+            min(coupling, across) >= 0 and coupling + across < 1,
             "with `across` below 1 together",
         ),
         ("seconds", seconds, seconds >= EPISODES * LASTING, f"at least {EPISODES * LASTING:g}"),

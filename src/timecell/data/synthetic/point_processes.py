@@ -292,7 +292,7 @@ class MarkovRenewal:
         z = self._z(memory, tau)
         with np.errstate(divide="ignore"):
             log_next = np.log(self.next)[memory]
-        log_f = log_next - 0.5 * (z * z + LOG_2PI) - np.log(self.log_std)[memory] - np.log(tau)[:, None]
+        log_f = log_next - 0.5 * (z * z + LOG_2PI) - np.log(self.log_std)[memory] - _log(tau)[:, None]
         return log_f + self.compensator(memory, tau)[:, None]
 
     def compensator(self, memory: Int[np.ndarray, "R"], tau: Float[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
@@ -300,8 +300,7 @@ class MarkovRenewal:
         return -logsumexp(log_ndtr(-self._z(memory, tau)), b=self.next[memory], axis=1)
 
     def _z(self, memory: np.ndarray, tau: np.ndarray) -> Float[np.ndarray, "R K"]:
-        with np.errstate(divide="ignore"):  # no time at all is minus infinity
-            return (np.log(tau)[:, None] - self.log_mean[memory]) / self.log_std[memory]
+        return (_log(tau)[:, None] - self.log_mean[memory]) / self.log_std[memory]
 
 
 def renewal(
@@ -395,6 +394,11 @@ def _gathered(drawn: list[tuple[np.ndarray, np.ndarray, np.ndarray]], N: int, en
     return EventSequences.of(
         np.split(times[order], cuts), np.split(marks[order], cuts), end=end, classes=tuple(str(k) for k in range(K))
     )
+
+
+def _log(tau: Float[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
+    """The logarithm, of no time at all that of the shortest there is."""
+    return np.log(np.maximum(tau, np.finfo(float).tiny))
 
 
 def _positive(sequences: int, end: float) -> None:

@@ -12,7 +12,7 @@ graphs that finds out itself how many there are.
     motifs         A ~ sum_r a_r o b_r o c_r       the best of several starts; missing neurons are missing entries
     motif graph    W_r[i, j] = sum_t A[i, j, t] s_r[i, j, t] / sum_t c_r[t], s_r the share of motif r in the model;
                    what the shifted recordings would reach in one pair of a hundred is no edge
-    communities    blocks of W_r (weighted stochastic block model) that are tied among themselves
+    communities    blocks of W_r (weighted stochastic block model), joined where they are tied
 
 How many motifs? One more as long as it explains at least `evident` times what the first explains of the shifted
 recordings, and the starts agree (a median similarity of 0.9). Shuffled data have none then, and that is an answer.
@@ -62,8 +62,7 @@ CARD = Card(
 
 NOISE, SPURIOUS = 0.95, 0.99  # quantiles of shifted recordings: of an affinity, and of an edge of a motif graph
 AGREED = 0.9  # median similarity of the starts
-TIED = 0.25  # a community's mean tie, as a share of the strongest community's of its motif
-SMALLEST = 3  # members of a community
+TIED = 0.05  # blocks whose mean tie is this share of the strongest in their motif are one community
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class DynamicConnectome:
 
     Attributes:
         window: steps in which two channels are compared; some seconds of calcium.
-        neighbours: how many channels are near to each; at most as many as a small community has.
+        neighbours: how many channels are near to each; a community has more members than that.
         evident: a motif must explain so many times what one explains of recordings without any.
         most: motifs at most.
         starts: of each factorisation; all of them count, for the best one and for how far they agree.
@@ -98,10 +97,11 @@ class DynamicConnectome:
                 raise InputError(name, found=getattr(self, name), expected=f"at least {low}", remedy="pass more")
 
     def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Recordings of three channels or more."""
+        """Recordings of more channels than a channel has neighbours."""
         if task.name != "structure":
             return f"it finds communities, and the task is {task.name}"
-        return None if len(schema.channels) >= SMALLEST else f"there are fewer than {SMALLEST} channels"
+        few = len(schema.channels) <= self.neighbours
+        return f"there are no more than {self.neighbours} channels, the smallest community" if few else None
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
@@ -111,17 +111,25 @@ class DynamicConnectome:
         """Find motifs and their communities in the training data, which are all that it looks at.
 
         Raises:
-            InputError: the data are no recordings, too short, or without a neuron that is whole.
+            InputError: the data are no recordings, shorter than a window, or have too few channels without a gap.
         """
         start = time.perf_counter()
         rng = np.random.default_rng(run.seed)
         found = recordings(train)
+        for number, x in enumerate(found):
+            whole = int((~np.isnan(x)).all(axis=0).sum())
+            if whole <= self.neighbours:
+                raise InputError(
+                    f"train, recording {number}", found=f"{whole} channels without a gap",
+                    expected=f"more than the {self.neighbours} neighbours that each should have",
+                    remedy="fill gaps, or leave out channels or stretches of time that have many",
+                )  # fmt: skip
         affinity, noise = self.affinity(found), self.affinity([shifted(x, rng) for x in found])
         level = float(np.nanquantile(noise, NOISE))
         affinity, noise = np.maximum(affinity - level, 0.0), np.maximum(noise - level, 0.0)
         factors, trials = self.motifs(affinity, noise, run.seed)
         graphs = [motif_graph(affinity, noise, factors, r) for r in range(factors.c.shape[1])]
-        sets = [communities(graph, run.seed) for graph in graphs]
+        sets = [communities(graph, self.neighbours + 1, run.seed) for graph in graphs]
         N = affinity.shape[0]
         return FittedConnectome(
             card=CARD,
@@ -220,7 +228,7 @@ class FittedConnectome(FittedArrays):
 
         stride = max(self.window // 2, 1)
         affinity = functional_connectivity(x, self.window, stride, "affinity", neighbours=self.neighbours)
-        pairs = (self.a[:, None] * self.b).reshape(-1, self.a.shape[1])
+        pairs = np.einsum("ir,jr->ijr", self.a, self.b).reshape(len(self.a) ** 2, self.a.shape[1])
         flat = np.maximum(affinity - self.level, 0.0).reshape(len(affinity), -1)
         c = np.zeros((len(flat), pairs.shape[1]))
         known = ~np.isnan(flat[0])  # the same in all windows of a recording
@@ -255,18 +263,27 @@ def motif_graph(
     return np.where(pairs & (graph > np.quantile(by_chance[pairs], SPURIOUS)), graph, 0.0)
 
 
-def communities(graph: Float[np.ndarray, "N N"], seed: int = 0) -> Bool[np.ndarray, "K N"]:
-    """Blocks of a motif graph that are tied among themselves, the most strongly tied first."""
+def communities(graph: Float[np.ndarray, "N N"], smallest: int, seed: int = 0) -> Bool[np.ndarray, "K N"]:
+    """Blocks of a motif graph together with those that they are tied to, if they have enough members.
+
+    A tie is a mean weight, and counts from the share `TIED` of the strongest on. (A community may be several blocks: who
+    also belongs to another one follows it less closely.)
+    """
+    from scipy.sparse.csgraph import connected_components
+
     some = np.flatnonzero(graph.any(axis=0))
-    members, ties = [], []
-    if len(some):
-        labels = fit_blocks(graph[np.ix_(some, some)], seed=seed).labels
-        for block in np.flatnonzero(np.bincount(labels) >= SMALLEST):
-            own = some[labels == block]
-            members.append(np.isin(np.arange(len(graph)), own))
-            ties.append(graph[np.ix_(own, own)].sum() / (len(own) * (len(own) - 1)))
-    kept = [k for k in np.argsort(ties)[::-1] if ties[k] >= TIED * max(ties)]
-    return np.array([members[k] for k in kept], dtype=bool).reshape(len(kept), len(graph))
+    if not len(some):
+        return np.zeros((0, len(graph)), dtype=bool)
+    labels = fit_blocks(graph[np.ix_(some, some)], seed=seed).labels
+    block = np.zeros((labels.max() + 1, len(graph)))
+    block[labels, some] = 1.0
+    size = block.sum(axis=1)
+    pairs = np.outer(size, size) - np.diag(size)
+    ties = block @ graph @ block.T / np.maximum(pairs, 1)
+    tied = ties >= TIED * ties.max()
+    belongs = connected_components(tied, directed=False)[1]
+    joined = (belongs == np.unique(belongs[tied.any(axis=1)])[:, None]) @ block > 0
+    return joined[joined.sum(axis=1) >= smallest]
 
 
 # --- claims: three communities in three animals, which overlap and are active for a while only --------------------------
@@ -287,8 +304,8 @@ def analysed(trial: Trial) -> tuple[Calcium, FittedConnectome]:
 
 def generated(trial: Trial, part: int) -> Calcium:
     """One of a seed's two recordings."""
-    few = {"animals": 1, "seconds": 200.0} if trial.quick else {}
-    made = calcium(seed=2 * trial.seed + part, **few)
+    seed = 2 * trial.seed + part
+    made = calcium(animals=1, seconds=200.0, seed=seed) if trial.quick else calcium(seed=seed)
     if not trial.control:
         return made
     rng = np.random.default_rng(trial.seed)

@@ -28,34 +28,30 @@ data" (2023), arXiv:2311.00136.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from timecell.card import Card
-from timecell.cell import Cell, check_channels, check_sequence
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Measured, Ordering, Trial, claim
-from timecell.combine import silence
 from timecell.data.containers import Batch, Data, Schema
 from timecell.data.spikes import SpikeTrains
 from timecell.data.synthetic.glm_network import GLMNetwork, glm_network
-from timecell.errors import InputError
-from timecell.inference import evaluating
-from timecell.layers.attention import causal_mask
-from timecell.lens.edges import edge_recovery
+from timecell.generate.spikes import write_spikes
+from timecell.inference import evaluating, predict
+from timecell.lens.edges import cross_correlations, edge_recovery
 from timecell.network_system import NetworkSystem
-from timecell.networks.decoding import sample
-from timecell.networks.transformer import Block
+from timecell.networks.spike_models import Decoder, RateModel, TokenModel
 from timecell.recipe import Recipe, Stage
-from timecell.rhythm.tokenizers import SpikeTokenizer, SpikeTokens, SpikeWindows
-from timecell.state import StateTree
+from timecell.rhythm.tokenizers import SpikeTokenizer, SpikeWindows
 from timecell.system import Run, Scores, Task
 from timecell.train import fit
 
@@ -67,174 +63,6 @@ CARD = Card(
     paper="arXiv:2311.00136",
     n=24,
 )
-
-
-# --- the nets ---------------------------------------------------------------------------------------------------------
-
-
-class PastSpikes(nn.Module):
-    """A memory of the spikes before now: all (bin, unit) tokens, of which those with spikes may be seen.
-
-    Shapes: () -> table [1, bins units + 1, size]; the last row is there when nothing fired.
-    """
-
-    def __init__(self, units: int, bins: int, size: int) -> None:
-        super().__init__()
-        self.bin, self.unit = nn.Embedding(bins, size), nn.Embedding(units, size)
-        self.nothing, self.norm = nn.Parameter(torch.zeros(1, size)), nn.LayerNorm(size)
-
-    def forward(self) -> Float[Tensor, "1 K D"]:
-        """The table."""
-        tokens = (self.bin.weight[:, None] + self.unit.weight).flatten(0, 1)
-        return self.norm(torch.cat([tokens, self.nothing]))[None]
-
-    @staticmethod
-    def mask(counts: Float[Tensor, "*N P C"]) -> Float[Tensor, "*N K"]:
-        """What is added to the scores: the logarithm of the counts; -inf where nothing fired."""
-        silent = counts <= 0
-        seen = torch.where(silent, 1.0, counts).log().masked_fill(silent, -torch.inf).flatten(-2)
-        return torch.cat([seen, torch.zeros_like(seen[..., :1])], -1)
-
-
-class TokenModel(nn.Module):
-    """Scores of the next token, from those before it in the window, the past, and what is known beside.
-
-    Args:
-        units: C.
-        bins: of a window.
-        history: windows of the past.
-        beside: values V that are known beside the spikes.
-        size: width.
-        heads: of every attention.
-        blocks: how many, at each of the four stages.
-        longest: tokens of a window at most.
-
-    Shapes: x as `SpikeWindows` makes it -> [B, L, C + 1 + bins + 1]: scores of the units and EOS, of the bins and EOS.
-    """
-
-    def __init__(
-        self,
-        units: int,
-        bins: int,
-        history: int = 1,
-        beside: int = 0,
-        *,
-        size: int = 32,
-        heads: int = 4,
-        blocks: int = 1,
-        longest: int = 64,
-    ) -> None:
-        super().__init__()
-        self.units, self.bins, self.past_bins, self.known = units, bins, bins * history, beside
-        self.id, self.step, self.place = (nn.Embedding(n, size) for n in (units + 3, bins + 3, longest))
-        self.past = PastSpikes(units, self.past_bins, size)
-        self.value, self.which = nn.Embedding(beside, size), nn.Embedding(beside, size)
-        self.first, self.to_past, self.to_beside, self.last = (
-            nn.ModuleList(Block(size, heads, expand=2) for _ in range(n))
-            for n in (blocks, blocks, blocks if beside else 0, blocks)
-        )
-        self.norm = nn.LayerNorm(size)
-        self.next_id, self.next_step = nn.Linear(size, units + 1), nn.Linear(size, bins + 1)
-
-    def forward(
-        self, x: Float[Tensor, "B T F"], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
-    ) -> tuple[Float[Tensor, "B L K"], StateTree]:
-        """The scores at every position of the window; a window is read whole, so there is no state."""
-        h, step = self.features(x), x[:, self.past_bins :, 1]
-        behind = torch.arange(self.bins + 1, device=x.device) < step[..., None]
-        steps = self.next_step(h).masked_fill(behind & (step < self.bins)[..., None], -1e4)  # time does not run back
-        return torch.cat([self.next_id(h), steps], -1), state
-
-    def features(self, x: Float[Tensor, "B T F"]) -> Float[Tensor, "B L D"]:
-        """What the model knows at every position of the window."""
-        return self._read(x)[0]
-
-    def attention(self, x: Float[Tensor, "B T F"]) -> Float[Tensor, "B L P C"]:
-        """How much each position attends to each past bin and unit, summed over heads and blocks."""
-        seen = torch.stack([weights.sum(1) for weights in self._read(x, look=True)[1]]).sum(0)
-        return seen[..., :-1].unflatten(-1, (self.past_bins, self.units))
-
-    def _read(self, x: Tensor, look: bool = False) -> tuple[Tensor, list[Tensor]]:
-        counts, rows = x[:, : self.past_bins, : self.units], x[:, self.past_bins :]
-        if rows.shape[1] > self.place.num_embeddings:
-            raise InputError(
-                "x", found=f"{rows.shape[1]} tokens in a window", expected=f"at most {self.place.num_embeddings}",
-                remedy="pass a larger longest, or cut time into shorter windows",
-            )  # fmt: skip
-        ids, steps = rows[..., 0].long(), rows[..., 1].long()
-        h = self.id(ids) + self.step(steps) + self.place.weight[: rows.shape[1]]
-        before = causal_mask(rows.shape[1], rows.shape[1], device=x.device)
-        past, seen = self.past().expand(len(x), -1, -1), self.past.mask(counts)[:, None]
-        weights = []
-        for block in self.first:
-            h = block(h, mask=before)
-        for block in self.to_past:
-            if look:
-                weights.append(block.weights(h, past, seen))
-            h = block(h, past, seen)
-        if self.known:
-            values = rows[:, 0, 2 : 2 + self.known, None]
-            beside = values * self.value.weight + self.which.weight
-            for block in self.to_beside:
-                h = block(h, beside)
-        for block in self.last:
-            h = block(h, mask=before)
-        return self.norm(h), weights
-
-
-class RateModel(Cell):
-    """Log rates of units in the next bin from the spikes of the last bins: the attention to the past, without tokens.
-
-    Args:
-        units: C.
-        outputs: K.
-        bins: how many it looks back, the present one among them.
-        size: width.
-        heads: of every attention.
-        blocks: of attention.
-
-    Shapes: x [B, T, C] counts -> y [B, T, K]; state: the last ``bins - 1`` inputs.
-
-    Example:
-        >>> net = RateModel(3, 2, bins=5)
-        >>> tuple(net(torch.ones(4, 7, 3))[0].shape)
-        (4, 7, 2)
-    """
-
-    @classmethod
-    def example(cls) -> RateModel:
-        """For the checks."""
-        return cls(4, 3, bins=3, size=4, heads=2)
-
-    def __init__(
-        self, units: int, outputs: int, bins: int = 10, *, size: int = 32, heads: int = 4, blocks: int = 1
-    ) -> None:
-        super().__init__()
-        self.units, self.bins = units, bins
-        self.past, self.start = PastSpikes(units, bins, size), nn.Parameter(torch.zeros(1, size))
-        self.to_past = nn.ModuleList(Block(size, heads, expand=2) for _ in range(blocks))
-        self.norm, self.log_rate = nn.LayerNorm(size), nn.Linear(size, outputs)
-        nn.init.constant_(self.log_rate.bias, -3.0)  # spikes are rare
-
-    def initial_state(self, batch: int, like: Tensor) -> StateTree:
-        """Silence."""
-        return like.new_zeros(batch, self.bins - 1, self.units)
-
-    def forward(
-        self, x: Float[Tensor, "B T C"], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
-    ) -> tuple[Float[Tensor, "B T K"], StateTree]:
-        """Whole sequences."""
-        check_sequence("RateModel(x)", x, lengths)
-        check_channels("RateModel(x)", x, self.units)
-        x = torch.cat([self.initial_state(len(x), x) if state is None else state, silence(x, lengths)], 1)
-        counts = x.unfold(1, self.bins, 1).transpose(2, 3)  # [B, T, bins, C]
-        h, seen = self.start.expand(1, counts.shape[0] * counts.shape[1], -1), self.past.mask(counts).flatten(0, 1)
-        for block in self.to_past:
-            h = block(h, self.past(), seen)
-        y = self.log_rate(self.norm(h)).view(*counts.shape[:2], -1)
-        ends = torch.full((len(x),), counts.shape[1], device=x.device) if lengths is None else lengths
-        kept = ends[:, None] + torch.arange(self.bins - 1, device=x.device)
-        return silence(y, lengths), x.gather(1, kept[..., None].expand(-1, -1, self.units))
 
 
 @dataclass(frozen=True)
@@ -329,10 +157,34 @@ class NextToken:
         return Scores({k: float(v) for k, v in metrics.items()}, "nats", False, items)
 
 
-def fit_tokens(net: nn.Module, data: SpikeWindows, run: Run, task: Any = None, lr: float = 1e-2) -> nn.Module:
-    """Train a model of tokens (or what `task` asks for), in place."""
+@dataclass(frozen=True)
+class Behaviour(NextToken):
+    """What the animal does during a window, from a `Decoder`: the labels of the windows, by squared error and R²."""
+
+    name: ClassVar[str] = "behaviour"
+
+    def loss(self, y: Float[Tensor, "B K"], batch: Batch, steps: slice) -> Float[Tensor, ""]:
+        """Mean squared error."""
+        assert batch.target is not None
+        return mse_loss(y, batch.target)
+
+    def scores_from_outputs(self, y: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, "B K"]:
+        """As they are."""
+        return y
+
+    def score(self, prediction: Float[np.ndarray, "N K"], data: Data) -> Scores:
+        """R² over all values; the items are what each window adds to it."""
+        labels = cast(SpikeWindows, data).labels
+        assert labels is not None
+        truth = labels[cast(SpikeWindows, data).index]
+        items = 1 - ((truth - prediction) ** 2).mean(1) / truth.var()
+        return Scores({"r2": float(items.mean())}, "r2", True, items)
+
+
+def fit_tokens(net: nn.Module, data: SpikeWindows, run: Run, lr: float = 1e-2) -> nn.Module:
+    """Train a model of tokens, in place."""
     recipe = Recipe((Stage(lr=lr, schedule="onecycle"),), batch=64)
-    return fit(net, data, task or NextToken(data.past.shape[2]), recipe=recipe, run=run).network
+    return fit(net, data, cast(Task, NextToken(data.past.shape[2])), recipe=recipe, run=run).network
 
 
 def wiring(net: TokenModel, data: SpikeWindows, windows: int = 4000) -> Float[np.ndarray, "C C"]:
@@ -358,57 +210,192 @@ def wiring(net: TokenModel, data: SpikeWindows, windows: int = 4000) -> Float[np
     return (paid / met).numpy()
 
 
-def generate(
-    net: TokenModel, data: SpikeWindows, tokenizer: SpikeTokenizer, windows: int, seed: int = 0, top_p: float = 1.0
-) -> SpikeTrains:
-    """Write on: one trial for each window of the data, which lends its past and nothing else.
+# --- the checks -------------------------------------------------------------------------------------------------------
+# 24 neurons, four hubs of which two drive each of the other twenty, some further wires, delays of 10 to 40 ms; ten minutes
+# to learn from and five to test on. In the controls every spike is moved to a random time of its trial.
 
-    Args:
-        net: after training, without anything beside the spikes.
-        data: where each trial begins.
-        tokenizer: of the data.
-        windows: how many to write.
-        seed: of the draws.
-        top_p: see `timecell.networks.decoding.sample`.
-    """
-    eos, sos, pad = (torch.tensor(row, dtype=torch.float32) for row in tokenizer.special)
-    units, longest = net.units, net.place.num_embeddings
-    past = torch.from_numpy(data.past[data.index]).float()
-    draws, made = torch.Generator().manual_seed(seed), []
-    with evaluating(net):
-        for _ in range(windows):
-            tokens, writing = sos.repeat(len(past), 1, 1), torch.arange(len(past))
-            while len(writing) and tokens.shape[1] < longest:
-                drawn = pad.repeat(len(past), 1)
-                drawn[writing] = next_token(net, past[writing], tokens[writing], draws, top_p)
-                tokens = torch.cat([tokens, drawn[:, None]], 1)
-                writing = writing[drawn[writing, 0] < units]
-            tokens[writing, -1] = eos  # the longest windows are closed
-            made.append(tokens)
-            row, place = (tokens[..., 0] < units).nonzero(as_tuple=True)
-            ids, steps = tokens[row, place].long().unbind(-1)
-            now = torch.zeros(len(past), net.bins, units)
-            now.index_put_((row, steps, ids), torch.ones(len(row)), accumulate=True)
-            past = torch.cat([past, now], 1)[:, -net.past_bins :]
-    return tokenizer.decode(_as_tokens(made, data, tokenizer, pad))
+TOKENIZER = SpikeTokenizer(24, window=0.05, dt=0.01)
+UPDATES = 300
 
 
-def next_token(
-    net: TokenModel, past: Float[Tensor, "B P C"], tokens: Float[Tensor, "B L 2"], draws: torch.Generator, top_p: float
-) -> Float[Tensor, "B 2"]:
-    """Draw the token that comes after these."""
-    x = past.new_zeros(len(past), net.past_bins + tokens.shape[1], max(net.units, 2))
-    x[:, : net.past_bins, : net.units], x[:, net.past_bins :, :2] = past, tokens
-    of_id, of_step = net(x)[0][:, -1].split([net.units + 1, net.bins + 1], -1)
-    ids = sample(of_id, top_p=top_p, generator=draws)
-    steps = sample(of_step[:, : net.bins], top_p=top_p, generator=draws)
-    return torch.stack([ids, steps.where(ids < net.units, net.bins)], -1).float()
+class Learnt(NamedTuple):
+    """A network, its spikes (shuffled in a control), and models of them."""
+
+    truth: GLMNetwork
+    spikes: SpikeTrains
+    train: SpikeWindows
+    test: SpikeWindows
+    model: TokenModel
+    blind: TokenModel
 
 
-def _as_tokens(made: list[Tensor], data: SpikeWindows, tokenizer: SpikeTokenizer, pad: Tensor) -> SpikeTokens:
-    longest, trials = max(t.shape[1] for t in made), len(data)
-    whole = torch.stack([torch.cat([t, pad.expand(trials, longest - t.shape[1], 2)], 1) for t in made], 1)
-    ids, steps = whole.flatten(0, 1).long().numpy().transpose(2, 0, 1)
-    trial, window = np.divmod(np.arange(trials * len(made)), len(made))
-    end = np.full(trials, len(made) * tokenizer.window)
-    return SpikeTokens(ids, steps, trial, window, end, data.tokens.names)
+@lru_cache(maxsize=16)  # the claims ask for the same models
+def learnt(trial: Trial) -> Learnt:
+    """Ten minutes of spikes, and two models with and without the past."""
+    trials = (2, 2) if trial.quick else (20, 10)
+    seconds = 5.0 if trial.quick else 30.0
+    truth = glm_network(trials=sum(trials), seconds=seconds, seed=trial.seed, wiring_seed=trial.seed)
+    spikes = truth.spikes.shuffled(trial.seed) if trial.control else truth.spikes
+    windows = SpikeWindows.of(spikes, TOKENIZER, seed=trial.seed)
+    train, test = windows.of_trials(np.arange(trials[0])), windows.of_trials(np.arange(trials[0], sum(trials)))
+    run = Run(seed=trial.seed, updates=3 if trial.quick else UPDATES, progress=trial.progress, device="cpu")
+    models = []
+    for data in (train, without_past(train)):
+        model = untrained(trial.seed)
+        fit_tokens(model, data, run)
+        models.append(model)
+    return Learnt(truth, spikes, train, test, *models)
+
+
+def untrained(seed: int, history: int = 1) -> TokenModel:
+    """A model as it is before it learns."""
+    with seeded(seed):
+        return TokenModel(TOKENIZER.units, TOKENIZER.bins, history)
+
+
+def without_past(windows: SpikeWindows) -> SpikeWindows:
+    """The same windows after silence."""
+    return replace(windows, past=np.zeros_like(windows.past))
+
+
+@claim(
+    "the next token is predicted better with the past than without, and better without than from mean rates",
+    source="the paper's ablation of its modalities, and its check on a simulated circuit with hubs",
+    control="every spike at a random time: the order does not hold",
+    shows=Ordering("with the past", "without the past", "mean rates", better="lower"),
+    control_shows=Absent(),
+)
+def the_past_tells(trial: Trial) -> Mapping[str, Measured]:
+    """Nats per token of test windows; the two models have the same weights and updates, one of them sees no past."""
+    seen = learnt(trial)
+    task, test = NextToken(TOKENIZER.units), seen.test
+    costs = {
+        "with the past": predict(seen.model, test, cast(Task, task)),
+        "without the past": predict(seen.blind, without_past(test), cast(Task, task)),
+        "mean rates": mean_rates(seen.train, test),
+    }
+    scores = {arm: task.score(cost, test) for arm, cost in costs.items()}
+    return {arm: Measured(s.value, s.items, test.fingerprint, dict(s.metrics)) for arm, s in scores.items()}
+
+
+def mean_rates(train: SpikeWindows, test: SpikeWindows) -> Float[np.ndarray, "N 3"]:
+    """The costs of a model that knows how often each unit fires and at which bin it stands: tables of counts, plus 1/2."""
+    bins, units = TOKENIZER.bins, TOKENIZER.units
+
+    def pairs(data: SpikeWindows) -> tuple[np.ndarray, ...]:
+        ids, steps = data.tokens.ids[data.index], data.tokens.steps[data.index]
+        row, place = np.nonzero(ids[:, 1:] <= units)
+        return row, np.minimum(steps[row, place], bins + 1) % (bins + 1), ids[row, place + 1], steps[row, place + 1]
+
+    _, before, ids, steps = pairs(train)
+    of_id, of_step = np.full((bins + 1, units + 1), 0.5), np.full((bins + 1, bins + 1), 0.5)
+    np.add.at(of_id, (before, ids), 1)
+    np.add.at(of_step, (before, steps), 1)
+    row, before, ids, steps = pairs(test)
+    columns = [-np.log(of_id / of_id.sum(1, keepdims=True))[before, ids]]
+    columns += [-np.log(of_step / of_step.sum(1, keepdims=True))[before, steps], np.ones(len(row))]
+    return np.stack([np.bincount(row, column, minlength=len(test)) for column in columns], 1)
+
+
+@claim(
+    "attention to the past finds the wires, and learning is what makes it so",
+    source="the paper's connectivity of a simulated circuit, read out of attention",
+    control="every spike at a random time: the AUC is that of chance",
+    shows=Ordering("trained", "untrained"),
+    control_shows=AtChance(0.5),
+)
+def attention_is_wiring(trial: Trial) -> Mapping[str, Measured]:
+    """AUC of the wires by mean attention; beside it the peak of the cross-correlogram, the classical method."""
+    seen = learnt(trial)
+    wires = seen.truth.weights != 0
+    scores = {
+        "trained": wiring(seen.model, seen.train),
+        "untrained": wiring(untrained(trial.seed), seen.train),
+        "cross-correlogram": cross_correlations(seen.spikes, 0.005, 8).max(0),
+    }
+    found = {arm: edge_recovery(score, wires) for arm, score in scores.items()}
+    return {arm: Measured(f.auc, extra=f._asdict()) for arm, f in found.items()}
+
+
+@claim(
+    "attention tells which way a wire goes",
+    source="the paper: connectivity is directed, since attention is",
+    control="every spike at a random time: as often wrong as right",
+    shows=Ordering("right", "wrong"),
+    control_shows=Absent(),
+)
+def attention_has_direction(trial: Trial) -> Mapping[str, Measured]:
+    """Share of the wires j -> i whose attention from i to j is above that from j to i, and share of the others."""
+    seen = learnt(trial)
+    right = edge_recovery(wiring(seen.model, seen.train), seen.truth.weights != 0).direction
+    return {"right": Measured(right), "wrong": Measured(1 - right)}
+
+
+@claim(
+    "generated activity has the lagged correlations of the recorded one, and the past is what gives them",
+    source="the paper: generated spikes of a simulated circuit have its statistics",
+    control="a model of shuffled spikes, against the recorded ones: no correlation",
+    shows=Ordering("with the past", "without the past"),
+    control_shows=AtChance(0.0),
+)
+def generated_activity(trial: Trial) -> Mapping[str, Measured]:
+    """Correlation over pairs and lags (10 to 40 ms) of lagged correlations; the rates' beside it."""
+    seen = learnt(trial)
+    start = seen.train.select(np.arange(0, len(seen.train), len(seen.train) // (4 if trial.quick else 200) + 1))
+    recorded = seen.truth.spikes
+
+    def alike(model: TokenModel, data: SpikeWindows) -> tuple[float, float]:
+        made = write_spikes(model, data, TOKENIZER, 3 if trial.quick else 20, trial.seed)
+        pairs = [cross_correlations(spikes, 0.01, 4).ravel() for spikes in (made, recorded)]
+        return correlation(*pairs), correlation(made.rates, recorded.rates)
+
+    arms = {"with the past": alike(seen.model, start), "without the past": alike(seen.blind, without_past(start))}
+    return {arm: Measured(pairs, extra={"rates": rates}) for arm, (pairs, rates) in arms.items()}
+
+
+def correlation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float:
+    """Pearson's; 0 where nothing varies."""
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else 0.0
+
+
+HISTORY = 4
+
+
+@claim(
+    "with labels for 5 % of the windows, a model that has learnt the spikes first decodes behaviour better",
+    source="the paper's few-shot prediction of speed from pre-trained features",
+    control="the speed of another trial: nothing to decode",
+    shows=Ordering("pre-trained", "from scratch"),
+    control_shows=AtChance(0.0),
+)
+def few_labels_suffice(trial: Trial) -> Mapping[str, Measured]:
+    """R² of the speed in test trials; both nets are tuned alike on the labelled trial, of which a third validates."""
+    trials = 4 if trial.quick else 30
+    seconds = 5.0 if trial.quick else 30.0
+    truth = glm_network(trials=trials, seconds=seconds, gain=1.0, seed=trial.seed, wiring_seed=trial.seed)
+    speed = truth.speed.reshape(trials, -1, round(TOKENIZER.window / truth.dt)).mean(2)
+    labels = np.roll(speed, 1, axis=0) if trial.control else speed
+    windows = replace(SpikeWindows.of(truth.spikes, TOKENIZER, HISTORY, seed=trial.seed), labels=labels.reshape(-1, 1))
+    labelled, test = windows.of_trials(np.arange(1)), windows.of_trials(np.arange(trials * 2 // 3, trials))
+    cut = len(labelled) * 2 // 3
+    near, far = labelled.select(np.arange(cut)), labelled.select(np.arange(cut, len(labelled)))
+    run = Run(seed=trial.seed, updates=3 if trial.quick else UPDATES, progress=trial.progress, device="cpu")
+    learnt_first = untrained(trial.seed, HISTORY)
+    fit_tokens(learnt_first, replace(windows.of_trials(np.arange(trials * 2 // 3)), labels=None), run)
+    task = Behaviour(TOKENIZER.units)
+
+    def arm(model: TokenModel) -> Measured:
+        tried = []
+        for lr in (1e-3, 1e-2)[: 1 if trial.quick else 2]:
+            with seeded(trial.seed):
+                net = Decoder(deepcopy(model), 1)
+            recipe = Recipe((Stage(lr=lr, schedule="onecycle"),), batch=64, validate_every=10)
+            best = fit(
+                net, near, cast(Task, task), valid=far, recipe=recipe, run=replace(run, updates=run.updates // 3)
+            ).best
+            tried.append(((best or {})["valid_score"], lr, net))
+        _, lr, net = max(tried, key=lambda one: one[0])
+        scores = task.score(predict(net, test, cast(Task, task)), test)
+        return Measured(scores.value, scores.items, test.fingerprint, {"lr": lr})
+
+    return {"pre-trained": arm(learnt_first), "from scratch": arm(untrained(trial.seed, HISTORY))}

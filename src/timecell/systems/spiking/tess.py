@@ -50,7 +50,7 @@ from timecell.credit.online import TESS
 from timecell.credit.traces import TracePair
 from timecell.data.containers import Data, Schema
 from timecell.data.encoders import direct, latency
-from timecell.data.images import Images, load_mnist
+from timecell.data.images import load_mnist
 from timecell.data.splits import by_sample
 from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.neurons import LIF, Triangle
@@ -184,18 +184,12 @@ def heads_must_stay(trial: Trial) -> Mapping[str, Measured]:
 
 def on_digits(trial: Trial, **arms: LocalLearning) -> dict[str, Measured]:
     """Digits of 14 x 14 pixels, shown at every step; 70 % train, a tenth validates, the rest tests."""
-    data = small_digits().encoded(lambda x: direct(x, STEPS))
+    data = load_mnist().pooled(2).encoded(lambda x: direct(x, STEPS))
     splits = prepared(by_sample(data, seed=trial.seed, valid=0.1, test=0.2), trial)
     updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
     run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
     space = {"lr": RATES["lr"][:1]} if trial.quick or trial.control else RATES
     return {name: tuned(system, space, splits, TASK, run).measured for name, system in arms.items()}
-
-
-def small_digits() -> Images:
-    """Each pixel the mean of four."""
-    images = load_mnist()
-    return replace(images, pixels=images.pixels.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)))
 
 
 @claim(
@@ -218,7 +212,7 @@ def memory_is_flat(trial: Trial) -> Mapping[str, Measured]:
 
 def allocated(rule: Rules, steps: int, layers: int, seed: int = 0) -> int:
     """Most bytes that tensors take at a time while a net learns from 64 digits; the digits and the net are not counted."""
-    data = small_digits().encoded(lambda x: direct(x, 1))
+    data = load_mnist().pooled(2).encoded(lambda x: direct(x, 1))
     batch = data.batch(np.random.default_rng(seed).permutation(len(data))[:64])
     batch = replace(batch, x=batch.x.expand(-1, steps, -1).contiguous())
     system = LocalLearning(rule=rule, layers=layers)
@@ -236,7 +230,7 @@ def allocated(rule: Rules, steps: int, layers: int, seed: int = 0) -> int:
 )
 def sparse_input_needs_its_trace(trial: Trial) -> Mapping[str, Measured]:
     """Test accuracy on digits as single spikes, the earlier the darker, with either half of the trace pair."""
-    data = small_digits().encoded(lambda x: latency(x, 10))
+    data = load_mnist().pooled(2).encoded(lambda x: latency(x, 10))
     splits = prepared(by_sample(data, seed=trial.seed, valid=0.1, test=0.2), trial)
     run = Run(seed=trial.seed, updates=4 if trial.quick else 50 if trial.control else 200, device="cpu")
     arms = {"causal trace": LocalLearning(acausal=0.0), "acausal trace": LocalLearning(causal=0.0)}

@@ -1,0 +1,1 @@
+"""Learning systems: one module for each published system."""
