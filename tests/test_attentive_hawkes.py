@@ -188,7 +188,10 @@ def test_a_prompt_is_a_token_of_its_vector_and_a_time():
     shown = Prompts(vector.view(1, 1, 1, -1), torch.ones(1, T, 1, dtype=torch.bool), code.expand(1, T, -1))
     places = process.remember(x, prompts=shown).layers[0]
     layer, token = process.stack[0], torch.cat([vector, code]).view(1, 1, 1, -1)
-    for mine, of_time, map_ in ((places.keys, places.time_keys, layer.key), (places.values, places.time_values, layer.value)):
+    for mine, of_time, map_ in (
+        (places.keys, places.time_keys, layer.key),
+        (places.values, places.time_values, layer.value),
+    ):
         assert torch.allclose(mine[:, :, :1] + of_time[:, :1].transpose(1, 2), map_(token), atol=1e-12)
 
 

@@ -223,7 +223,7 @@ def test_constant_channels_are_fine(write):
 
 
 def test_arguments_of_the_other_kind_are_refused(write):
-    fails(write("a,b\n1,2\n"), "target", "'a'", "named in the task", error=InputError, kind="series", target="a")
+    fails(write("a,b\n3,2\n"), "a, step 0", "1 for an anomalous step", kind="series", target="a")
     fails(write(WIDE), "period", "leave it out", error=InputError, period=3)
     fails(write(WIDE), "period", "whole number", error=InputError, period=0)
     fails(write(WIDE), "kind", "sequences, series", error=InputError, kind="serie")

@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
+from timecell.data.datasets import FOLDER
 from timecell.data.event_files import describe_events, event_arrays, events
 from timecell.data.read_csv import read_csv
 from timecell.data.read_npz import read_npz
@@ -160,3 +161,9 @@ def test_a_truncated_archive(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises((DataError, MissingExtra), match=r"events\.npz"):
         event_arrays(read_npz(path))
+
+
+def test_the_badges_that_ship():
+    data = events(read_csv(FOLDER / "badges.csv.gz"))
+    assert len(data) == 400 and len(data.schema.classes) == 22 and data.schema.label == "badge"
+    assert data.resolution is None and data.counts.min() >= 40

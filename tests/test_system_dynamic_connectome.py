@@ -78,8 +78,8 @@ def test_a_motif_graph_keeps_what_noise_cannot_reach():
     factors = Factors(members[:, None] / 6**0.5, members[:, None] / 6**0.5, np.ones((20, 1)))
     graph = motif_graph(affinity, noise, factors, 0)
     assert np.array_equal(graph > 0, np.outer(members, members) & ~np.eye(10, dtype=bool))
-    assert np.array_equal(communities(graph), members[None])
-    assert communities(np.zeros((10, 10))).shape == (0, 10)
+    assert np.array_equal(communities(graph, 6), members[None])
+    assert communities(np.zeros((10, 10)), 6).shape == (0, 10)
 
 
 # --- as a system ---------------------------------------------------------------------------------------------------------
@@ -103,8 +103,8 @@ def test_on_a_recording_of_ones_own(tmp_path):
 
 def test_it_says_what_it_accepts_and_what_is_wrong():
     schema = Schema("series", tuple("abc"))
-    assert SYSTEM.accepts(schema, Structure()) is None
-    assert "fewer than 3" in SYSTEM.accepts(Schema("series", ("a",)), Structure())
+    assert SYSTEM.accepts(Schema("series", tuple("abcdef")), Structure()) is None
+    assert "no more than 5 channels" in SYSTEM.accepts(Schema("series", ("a",)), Structure())
     assert set(SYSTEM.space()) <= {"window", "neighbours"}
     with pytest.raises(InputError, match="starts: found 1"):
         DynamicConnectome(starts=1)

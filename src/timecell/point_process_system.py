@@ -124,9 +124,9 @@ class PointProcessSystem:
         """Event sequences, to predict the next event."""
         if task.name != "next-event":
             return f"it predicts the next event, and the task is {task.name}"
-        return (
-            None if schema.kind == "events" else f"to {task.name} is a task for events, and the data are {schema.kind}"
-        )
+        if schema.kind != "events":
+            return f"to {task.name} is a task for events, and the data are {schema.kind}"
+        return None
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedPointProcess:
         """Count time in mean gaps, build, train, keep the weights that are best on the validation data.
@@ -182,8 +182,9 @@ class FittedPointProcess:
                 remedy="name the marks in the same order",
             )  # fmt: skip
         scaled = events.scaled(self.unit)
+        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         with evaluating(self.network):
-            answers = [answer_rows(self.network, batch) for batch in _batches(scaled)]
+            answers = [answer_rows(self.network, batch.to(device)) for batch in _batches(scaled)]
         return self.task.prediction(torch.cat(answers), scaled).rescaled(self.unit)
 
     def save(self, folder: Path) -> None:

@@ -39,7 +39,7 @@ from timecell.data.recordings import Recording
 from timecell.data.sounds import Sound
 from timecell.data.table import Table
 from timecell.data.temporal_edges import TemporalEdges
-from timecell.errors import DataError, InputError, unknown_name
+from timecell.errors import DataError, InputError, TimecellError, unknown_name
 
 PREFIX = "read_"
 OPTIONAL_EVERYWHERE = ("dt",)  # has a default, so it may be there without being meant
@@ -232,7 +232,12 @@ def _load_file(path: Path, kind: Kind | None, options: dict[str, Any]) -> Any:
     marks = options.pop("target", None) if kind == "series" and isinstance(form, Table | Arrays) else None
     what, function = _meaning(path, form, kind, options)
     data = _call(function, what, options)
-    return data if marks is None else LabelledSeries.of(data, marks)
+    if marks is None:
+        return data
+    try:
+        return LabelledSeries.of(data, marks)
+    except TimecellError as e:
+        raise DataError(f"{path}, {e.place}", found=e.found, expected=e.expected, remedy=e.remedy) from None
 
 
 def _form(path: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

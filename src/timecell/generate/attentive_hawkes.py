@@ -104,6 +104,7 @@ class AttentiveHawkes(IntensityProcess):
     """
 
     frequency: Tensor
+    nodes = 12  # sum up a gap's intensity, which has no wave faster than 1 radian a mean gap
 
     def __init__(
         self, marks: int, *, width: int = 16, code: int = 8, heads: int = 2, layers: int = 2, slowest: float = 1e-3,

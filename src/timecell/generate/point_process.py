@@ -35,13 +35,13 @@ FIRST = 0.02  # length of the first stretch in which an intensity's integral is 
 
 
 class NextEventAnswer(NamedTuple):
-    """What a process says of the row after each row; meaningless where there is none.
+    """What a process says of the row after each row but the last; meaningless where there is none.
 
     Attributes:
-        log_time: [B, T] log density of the gap to the next event; where the next row is the end, log survival.
-        log_mark: [B, T, K] log probability of each mark, given that the event comes then.
-        median: [B, T] median of the gap.
-        mass: [B, T] compensator at the gap; 1 - exp(-mass) is the distribution function there.
+        log_time: [B, T - 1] log density of the gap to the next event; where the next row is the end, log survival.
+        log_mark: [B, T - 1, K] log probability of each mark, given that the event comes then.
+        median: [B, T - 1] median of the gap.
+        mass: [B, T - 1] compensator at the gap; 1 - exp(-mass) is the distribution function there.
     """
 
     log_time: Tensor
@@ -87,7 +87,7 @@ class PointProcess(nn.Module):
         return torch.nn.functional.pad(y, (0, 0, 0, 1)), None
 
     def answer(self, x: Float[Tensor, "B T C"], lengths: Int[Tensor, "B"] | None = None) -> NextEventAnswer:
-        """All that is asked of the event after each row; [B, T - 1]."""
+        """All that is asked of the event after each row."""
         row, gap, event, _ = next_rows(x, lengths)
         memory = self.remember(x, lengths)
         log_intensity, mass = self.log_intensity(memory, row, gap), self.compensator(memory, row, gap)

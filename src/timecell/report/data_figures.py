@@ -101,13 +101,17 @@ def class_counts(splits: Splits) -> Figure:
     )  # fmt: skip
 
 
-def whole_series(splits: Splits, number: int = 3) -> list[tuple[str, Figure]]:
+def borders_of(splits: Splits) -> list[int]:
+    """The first step of the validation and of the test part of a series."""
+    parts = (splits.train, splits.valid, splits.test)
+    if isinstance(splits.test, Cut):
+        return [part.first_target for part in parts[1:] if isinstance(part, Cut)]
+    return [len(parts[0]), len(parts[0]) + len(parts[1])]
+
+
+def whole_series(series: Series, borders: Sequence[int], number: int = 3) -> list[tuple[str, Figure]]:
     """The first channels of a series over all its time, with the borders of the parts, under their names."""
-    test, valid = splits.test, splits.valid
-    assert isinstance(test, Cut) and isinstance(valid, Cut)
-    series = test.series
     t = times(series)
-    borders = [part.first_target for part in (valid, test)]
     names = part_names([b / max(1, len(series) - 1) for b in borders])
     out = []
     for c in range(min(number, series.values.shape[1])):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from timecell.compare import Comparison, Row
-from timecell.data.containers import AnyData, Cut, Data, Sequences, Windows
+from timecell.data.containers import AnyData, Data, Sequences, Series, Windows
 from timecell.data.event_sequences import EventSequences
 from timecell.data.masked import MaskedWindows
 from timecell.data.readers import describe
@@ -69,7 +69,7 @@ def page(c: Comparison, data: AnyData, task: Task, source: str = "", notes: Sequ
         header(c, data, title, notes),
         ranking(c),
         learning(c),
-        the_data(splits),
+        the_data(data, splits),
         errors(c, splits),
         costs(c),
         method(c),
@@ -117,11 +117,11 @@ def learning(c: Comparison) -> str:
     return section("Learning", drawn, paragraph(ended) if ended else "")
 
 
-def the_data(splits: Splits) -> str:
+def the_data(data: AnyData, splits: Splits) -> str:
     """What the data look like, by their kind."""
-    train, test = splits.train, splits.test
-    if isinstance(test, Cut):
-        return section("The data", *of_series(splits))
+    train = splits.train
+    if isinstance(data, Series):
+        return section("The data", *of_series(data, splits))
     if isinstance(train, EventSequences):
         return section("The data", *of_events(splits))
     if isinstance(train, TemporalEdges):
@@ -130,10 +130,11 @@ def the_data(splits: Splits) -> str:
     return section("The data", *of_sequences(train, splits))
 
 
-def of_series(splits: Splits) -> list[str]:
+def of_series(series: Series, splits: Splits) -> list[str]:
     """The series with the borders of its parts."""
-    assert isinstance(splits.test, Cut)
-    shown, channels = data_figures.whole_series(splits), splits.test.series.values.shape[1]
+    if isinstance(splits.test, Windows):
+        series = splits.test.series  # the channels to forecast first
+    shown, channels = data_figures.whole_series(series, data_figures.borders_of(splits)), series.values.shape[1]
     caption = "The series; dotted: the borders of training, validation and test."
     if channels > len(shown):
         caption += f" The first {len(shown)} of {channels} channels."

@@ -32,4 +32,5 @@ def every() -> dict[str, Any]:
     """
     modules = [importlib.import_module(f"timecell.tasks.{m.name}") for m in pkgutil.iter_modules(__path__)]
     own = [thing for m in modules for thing in vars(m).values() if getattr(thing, "__module__", None) == m.__name__]
-    return {thing.name: thing for thing in own if all(hasattr(thing, part) for part in ("name", "kind", "split"))}
+    tasks = [thing for thing in own if all(hasattr(thing, part) for part in ("name", "kind", "split"))]
+    return {task.name: task for task in tasks if isinstance(task.name, str)}  # not those that are about another one
