@@ -152,7 +152,7 @@ def test_the_cost_of_a_step_is_the_change_of_the_length(corrected):
 
 
 def test_blocks_are_found_and_a_graph_without_stays_whole():
-    weights, block = block_model(60, seed=0, mixing=0.2)
+    weights, block = block_model(60, seed=0, mixing=0.2, degree=12)
     fit = fit_blocks(weights, restarts=1)
     assert agreement(fit.labels, block)["nmi"] > 0.9 and len(fit.lengths) == 2
     assert fit.description_length == min(fit.lengths)

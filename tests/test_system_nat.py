@@ -284,6 +284,8 @@ def test_it_says_what_it_accepts():
         SMALL.fit(parts.train, parts.valid, TASK, replace(RUN, devices=2))
     with pytest.raises(InputError, match=r"found \('x0', 'x1'\)"):
         fitted(STREAM).predict(tied())
+    with pytest.raises(InputError, match="no edge after the history"):
+        fitted(STREAM).score(STREAM.before(-1.0), pairs(STREAM)[:0])
     with pytest.raises(TimecellError, match=r"loss of update \d+: found nan"):
         replace(SMALL, lr=1e30).fit(parts.train, parts.valid, TASK, RUN)
 

@@ -97,9 +97,9 @@ def test_without_alpha_keys_stay():
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_later_period_teaches_prompts_only():
+def test_at_rate_zero_a_later_period_teaches_prompts_only():
     parts = stream(QUICK).parts
-    system, run = PromptTPP(), Run(updates=3, device="cpu")
+    system, run = PromptTPP(base_rate=0.0), Run(updates=3, device="cpu")
     with seeded(0):
         net = system.build(parts[0].train.schema)
     system.learn(net, 0, parts[0], run)

@@ -72,7 +72,7 @@ def network(folder: Path, root: Path) -> FittedNetwork:
     """
     from timecell.network_system import FittedNetwork
 
-    fitted = load_fitted(folder, root)
+    fitted = load_fitted(folder, read_asked(folder).get("model"), root)
     if isinstance(fitted, FittedNetwork):
         return fitted
     raise InputError(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,14 +15,15 @@ import tyro
 from rich.table import Table
 
 from timecell import catalog
+from timecell.cli.answering import answered
 from timecell.cli.command import Answer, Command, File, Folder, lines, say
 from timecell.cli.reading import Reading, everything
 from timecell.errors import DataError, InputError, TimecellError, unknown_name
 
 if TYPE_CHECKING:
-    from timecell.data import Schema, Sequences, Series, Windows
+    from timecell.data import Schema
+    from timecell.data.containers import AnyData
     from timecell.system import Fitted
-    from timecell.tasks import ClassScores, Forecasted
 
 ASKED = "asked.json"  # beside the model: how its file was read, and what was asked of it
 ModelFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -64,7 +64,7 @@ class Train(Reading):
 
     def run(self) -> Answer:
         """The test score, and where the model is."""
-        from timecell.config import to_dict
+        from timecell.config import class_name, to_dict
         from timecell.files import write_whole
         from timecell.system import Run
 
@@ -86,7 +86,14 @@ class Train(Reading):
         test = {"samples": len(splits.test), "metric": scores.primary, "metrics": dict(scores.metrics)}
         fitted.save(self.out)
         read = self.options() | {"kind": data.schema.kind}
-        asked = {"read": read, "task": to_dict(task), "schema": to_dict(splits.train.schema), "test": test}
+        model = class_name(type(fitted))
+        asked = {
+            "model": model,
+            "read": read,
+            "task": to_dict(task),
+            "schema": to_dict(splits.train.schema),
+            "test": test,
+        }
         write_whole(self.out / ASKED, json.dumps(asked, indent=1).encode())
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.metrics.items())
         return Answer(
@@ -102,7 +109,7 @@ class Predict(Command):
         timecell predict model new.csv
         timecell predict model new.csv --out answers.csv
 
-    Labels in the file are not needed; where it has some, the answers are scored by them. A forecast is of what comes
+    Labels in the file are not needed; where it has some, the classes are scored by them. A forecast is of what comes
     after the end of the file.
 
     Attributes:
@@ -118,28 +125,24 @@ class Predict(Command):
     root: Folder = None
 
     def run(self) -> Answer:
-        """One row a sequence, or one row a step ahead."""
+        """One row a sequence, or one row a step."""
         from timecell.config import from_dict
-        from timecell.data import Series, describe
+        from timecell.data import Sequences, describe
         from timecell.files import write_whole
         from timecell.tasks.truth import with_classes
 
         asked = read_asked(self.folder)
         schema, task = from_dict(asked["schema"]), from_dict(asked["task"])
-        fitted = load_fitted(self.folder, self.root or catalog.SYSTEMS)
+        fitted = load_fitted(self.folder, asked.get("model"), self.root or catalog.SYSTEMS)
         data = read_new(self.file, asked["read"], schema.label)
         say(f"{self.file}: {describe(data)}")
         known = with_channels(data, schema, self.file)
         told = []
-        if isinstance(known, Series):
-            windows = ahead(known, schema.lengths[0], task.horizon, task.targets)
-            head, rows = forecasts(fitted.predict(windows), known)
-        else:
+        if isinstance(known, Sequences):
             known = with_classes(known, schema.classes)
-            answer = fitted.predict(known)
-            head, rows = classes(answer)
-            if known.target is not None:
-                told.append(f"By the labels in the file: accuracy {task.score(answer, known).value:.4g}")
+        head, rows = answered(fitted, known, task, schema, self.file)
+        if isinstance(known, Sequences) and known.target is not None:
+            told.append(f"By the labels in the file: accuracy {task.score(fitted.predict(known), known).value:.4g}")
         if self.out is not None:
             write_whole(self.out, csv_text(head, rows).encode())
         table = Table(*head, box=None, padding=(0, 2, 0, 0))
@@ -171,97 +174,62 @@ def read_asked(folder: Path) -> dict[str, Any]:
         ) from None  # fmt: skip
 
 
-def load_fitted(folder: Path, root: Path) -> Fitted:
-    """The model in a folder: a baseline, or a network of one of the systems under `root`."""
-    from timecell.network_system import FittedNetwork
+def load_fitted(folder: Path, model: str | None, root: Path) -> Fitted:
+    """The model in a folder, by the name of its class: a baseline, or what one of the systems under `root` fitted."""
+    from timecell.config import find_class
     from timecell.tasks import FittedArrays
 
-    systems = [type(system) for system in everything(root).values()]
-    config = json.loads((folder / "config.json").read_bytes())
-    fitted: Any = FittedArrays.load(folder) if "model" in config else FittedNetwork.load(folder, systems)
+    usual = "timecell.network_system.FittedNetwork"  # of folders from before there were others
+    kind = find_class(model or usual, {}, lambda found: hasattr(found, "load"), "fitted model")
+    if issubclass(kind, FittedArrays):
+        return kind.load(folder)  # type: ignore[return-value]
+    fitted: Fitted = kind.load(folder, [type(system) for system in everything(root).values()])
     return fitted
 
 
-def read_new(file: Path, options: Mapping[str, Any], label: str | None) -> Sequences | Series:
+def read_new(file: Path, options: Mapping[str, Any], label: str | None) -> AnyData:
     """A new file, read as the one for training was, with or without the column of labels."""
     from timecell.data import load
 
     try:
-        return load(file, target=label, **options)
+        data: AnyData = load(file, target=label, **options)
+        return data
     except TimecellError as e:
         if label is None or not e.place.endswith(", target"):
             raise
         return load(file, **options)
 
 
-def with_channels(data: Sequences | Series, schema: Schema, file: Path) -> Sequences | Series:
-    """The data with the channels of the training data in their order.
+def with_channels(data: Any, schema: Schema, file: Path) -> Any:
+    """The data with the channels (of events: the marks) of the training data in their order.
 
     Raises:
-        DataError: the file lacks one, or is of the other kind.
+        DataError: the file lacks a channel, has a mark that training did not know, or is of the other kind.
     """
+    from timecell.data.event_sequences import EventSequences
+
     found = data.schema
-    missing = [name for name in schema.channels if name not in found.channels]
+    flags = {f"{name} seen" for name in schema.channels}  # of the task impute, beside each channel
+    wanted = [name for name in schema.channels if name not in flags]
+    if isinstance(data, EventSequences) and schema.kind == found.kind:
+        strange = [mark for mark in found.classes or () if mark not in (schema.classes or ())]
+        number = np.array([(schema.classes or ()).index(m) for m in found.classes or () if m not in strange], int)
+        missing = strange
+    else:
+        missing = [name for name in wanted if name not in found.channels]
     if missing or found.kind != schema.kind:
         raise DataError(
             str(file), found=f"{found.kind} with the channels {', '.join(found.channels)}",
-            expected=f"{schema.kind} with {', '.join(schema.channels)}, as in training", remedy="name the columns so",
+            expected=f"{schema.kind} with {', '.join(wanted)}, as in training", remedy="name the columns so",
         )  # fmt: skip
-    order = [found.channels.index(name) for name in schema.channels]
-    return replace(data, values=data.values[:, order], schema=replace(found, channels=schema.channels))
+    if isinstance(data, EventSequences):
+        named = replace(found, channels=schema.channels, classes=schema.classes)
+        return replace(data, marks=number[data.marks], schema=named)
+    order = [found.channels.index(name) for name in wanted]
+    return replace(data, values=data.values[:, order], schema=replace(found, channels=tuple(wanted)))
 
 
-def ahead(series: Series, history: int, horizon: int, targets: Sequence[str]) -> Windows:
-    """The one window whose targets lie beyond the end of a series.
-
-    Raises:
-        DataError: the series is shorter than the history.
-
-    Example:
-        >>> from timecell.data import Schema, Series
-        >>> series = Series(np.arange(5.0)[:, None], Schema("series", ("x",)))
-        >>> batch = ahead(series, history=3, horizon=2, targets=()).batch(np.array([0]))
-        >>> batch.x[0, :, 0].tolist(), batch.target[0, :, 0].tolist()
-        ([2.0, 3.0, 4.0], [nan, nan])
-    """
-    from timecell.data import Windows
-
-    if len(series) < history:
-        raise DataError(
-            "series", found=f"{len(series)} steps", expected=f"at least {history}, which the model looks back on",
-            remedy="bring a longer file",
-        )  # fmt: skip
-    unknown = np.full((horizon, series.values.shape[1]), np.nan)
-    longer = replace(series, values=np.concatenate([series.values, unknown]), time=None)
-    first = tuple(range(len(targets))) if targets else None  # `Forecast.split` puts the channels to forecast in front
-    return Windows(longer, history, horizon, np.array([len(series) - history]), first)
-
-
-# --- answers as rows --------------------------------------------------------------------------------------------------
-
-
-def classes(answer: ClassScores) -> tuple[list[str], list[list[Any]]]:
-    """One row a sequence: its number, the most probable class, all probabilities."""
-    head = ["sequence", "class", *[f"p({name})" for name in answer.classes]]
-    best = answer.predicted
-    return head, [[n, answer.classes[best[n]], *p] for n, p in enumerate(answer.probabilities.tolist())]
-
-
-def forecasts(answer: Forecasted, series: Series) -> tuple[list[str], list[list[Any]]]:
-    """One row a step ahead: when, and the value of each channel with its quantiles, if there are any."""
-    head = ["step"]
-    columns: list[list[Any]] = [list(range(1, answer.values.shape[1] + 1))]
-    if series.time is not None and series.schema.rate:
-        head.append("time")
-        columns.append([moment(series.time[-1] + step / series.schema.rate) for step in columns[0]])
-    for c, name in enumerate(series.schema.channels[: answer.values.shape[2]]):
-        head.append(name)
-        columns.append(answer.values[0, :, c].tolist())
-        for q, level in enumerate(answer.levels):
-            assert answer.quantiles is not None
-            head.append(f"{name} {level:.0%}")
-            columns.append(answer.quantiles[0, :, c, q].tolist())
-    return head, [list(row) for row in zip(*columns)]
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 def short(value: Any) -> str:
@@ -269,13 +237,6 @@ def short(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def moment(seconds: float) -> str | float:
-    """Seconds since 1970 as a date in UTC; seconds since some other start as they are."""
-    if seconds < 1e8:
-        return float(seconds)
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def csv_text(head: list[str], rows: list[list[Any]]) -> str:

@@ -1,8 +1,8 @@
 """`Rule`: a credit rule made of a time path, a space path and an update.
 
-    time    how blame goes back in time          Full, Truncated, Instantaneous, RandomSteps, PresynapticTrace, Eligibility
-    space   how it reaches a layer               Backprop, FixedFeedback, ReadoutFeedback, LocalHead
-    update  what becomes of it                   Gradient, OrthogonalProjection
+    time    how blame goes back in time     Full, Truncated, Instantaneous, RandomSteps, PresynapticTrace, TracePair, Eligibility
+    space   how it reaches a layer          Backprop, FixedFeedback, ReadoutFeedback, LocalHead, CounterCurrent
+    update  what becomes of it              Gradient, OrthogonalProjection, HebbianProjection
 
 The three are independent, so published rules are points of a grid (``OTTT().rule``) and the points between them work
 too. A rule goes through the layers of a slice and back, and adds to ``p.grad``:

@@ -81,6 +81,12 @@ def descended(layers: Sequence[Layer], number: int) -> Float[Tensor, "K n"]:
     Args:
         layers: of the net.
         number: of the layer that is reached.
+
+    Example:
+        >>> from timecell import Sequential
+        >>> net = with_counter_current(Sequential(nn.Linear(3, 8), nn.ELU(), nn.Linear(8, 2)))
+        >>> descended(layers_of(net), 0).shape                     # two classes, eight units
+        torch.Size([2, 8])
     """
     way = [counter_of(layer) for layer in reversed(layers[number + 1 :])]
     c = torch.eye(way[0].in_features).to(way[0].weight)

@@ -113,11 +113,14 @@ class HebbianProjection:
 
     Example:
         >>> from timecell import Sequential
-        >>> from timecell.credit import Full, Rule
-        >>> net = with_lateral_units(Sequential(nn.Linear(8, 4, bias=False)), share=0.25, tasks=2)
-        >>> rule = Rule(Full(), update=HebbianProjection())
-        >>> net[0].lateral.rows.shape
-        torch.Size([4, 8])
+        >>> net = with_lateral_units(Sequential(nn.Linear(2, 1, bias=False)), share=0.5, tasks=2)
+        >>> only_the_first = Factors(torch.ones(1, 1), torch.tensor([[1.0, 0.0]]))
+        >>> for _ in range(20):
+        ...     gradient = HebbianProjection()(only_the_first, net[0])
+        >>> finish_task(net)                                       # from now on nothing is learnt along the first input
+        >>> both = Factors(torch.ones(1, 1), torch.ones(1, 2))
+        >>> gradient.tolist(), HebbianProjection()(both, net[0]).abs().round(decimals=3).tolist()
+        ([[1.0, 0.0]], [[0.0, 1.0]])
     """
 
     repeats: int = 5
@@ -145,6 +148,19 @@ def with_lateral_units(net: Net, share: float, tasks: int) -> Net:
         share: units that each task adds, as a share of the synapse's inputs, in (0, 1]; when there are as many units as
             inputs, later tasks add none (and learn nothing).
         tasks: how many tasks add units.
+
+    Raises:
+        InputError: the share is out of its range.
+
+    Example:
+        >>> from timecell import Sequential
+        >>> net = with_lateral_units(Sequential(nn.Linear(10, 2)), share=0.4, tasks=3)
+        >>> kept = []
+        >>> for _ in range(3):
+        ...     finish_task(net)
+        ...     kept.append(len(lateral_units(net[0]).kept))
+        >>> kept
+        [4, 8, 10]
     """
     if not 0 < share <= 1:
         raise InputError("share", found=share, expected="more than 0, at most 1", remedy="try 1 / (tasks + 1)")

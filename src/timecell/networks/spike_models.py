@@ -73,7 +73,7 @@ class TokenModel(nn.Module):
         size: int = 32,
         heads: int = 4,
         blocks: int = 1,
-        longest: int = 64,
+        longest: int = 128,
     ) -> None:
         super().__init__()
         self.units, self.bins, self.past_bins, self.known = units, bins, bins * history, beside

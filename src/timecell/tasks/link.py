@@ -21,6 +21,7 @@ from timecell.system import Scores, System
 from timecell.tasks.candidates import KINDS, LinkScores, candidates, temporal
 from timecell.tasks.linkers import CommonNeighbours, EdgeBank, PairRecency, TargetRecency
 
+
 @dataclass(frozen=True)
 class LinkPrediction:
     """The edges of a stream against candidates that are no edges.
@@ -69,11 +70,13 @@ class LinkPrediction:
         return candidates(temporal(data), self.negatives, self.seed)
 
     def score(self, prediction: LinkScores, data: AnyData) -> Scores:
-        """`hard_ap` ranks: the mean over edges of their parts of the average precisions on hard candidates.
+        """`hard_wins` ranks: the share of an edge's own hard candidates that score lower, ties half; chance is one half.
 
-        An average precision is the mean over edges of the precision at the edge's score. It is taken with negatives
-        that weigh as much as edges, however many are drawn, so chance is one half. Its items are these precisions, each
-        the mean over the hard kinds that the edge has candidates of; NaN if it has none.
+        Its items are these shares, NaN for an edge without hard candidates. Each depends on the scores of one question
+        alone. So a bootstrap over edges says how sure the mean is, which it could not do with parts of an average
+        precision; and nobody is asked to make scores comparable between one time and another. The customary average
+        precision (ap) and area under the ROC curve (auc) do compare across times. They are taken with candidates that
+        weigh as much as edges, however many are drawn. The reciprocal rank (mrr) is among an edge's own candidates.
 
         Raises:
             InputError: the prediction is of other edges or other candidates, or no edge has a hard candidate.
@@ -91,9 +94,11 @@ class LinkPrediction:
             for kind in KINDS:
                 found = self._against(kind, prediction, rows)
                 if np.isfinite(found.precision).any():
-                    named = {"ap": found.precision, "auc": found.won, "mrr": found.reciprocal_rank}
+                    named = {
+                        "wins": found.wins, "ap": found.precision, "auc": found.won, "mrr": found.reciprocal_rank,
+                    }  # fmt: skip
                     metrics |= {f"{name}_{kind}{suffix}": float(np.nanmean(each)) for name, each in named.items()}
-        hard = np.stack([self._against(kind, prediction, np.ones_like(new)).precision for kind in self.hard])
+        hard = np.stack([self._against(kind, prediction, np.ones_like(new)).wins for kind in self.hard])
         known = np.isfinite(hard).sum(axis=0)
         if not known.any():
             raise InputError(
@@ -101,7 +106,7 @@ class LinkPrediction:
                 remedy="score a part that has history: task.split(data).test",
             )  # fmt: skip
         items = np.where(known > 0, np.nansum(hard, axis=0) / np.maximum(known, 1), np.nan)
-        return Scores({"hard_ap": float(np.nanmean(items)), **metrics}, "hard_ap", True, items)
+        return Scores({"hard_wins": float(np.nanmean(items)), **metrics}, "hard_wins", True, items)
 
     def baselines(self) -> list[System]:
         """EdgeBank, recency of the pair and of the target, common neighbours."""
@@ -116,11 +121,13 @@ class Ranked(NamedTuple):
     """Where each edge stands among negatives; NaN for one that has none, or is left out.
 
     Attributes:
+        wins: [N] share of its own negatives that score lower, ties half.
         precision: [N] among all that score as high as this edge or higher; the mean is the average precision.
-        won: [N] share of all negatives that score lower, ties half; the mean is the area under the ROC curve.
+        won: [N] share of everybody's negatives that score lower, ties half; the mean is the area under the ROC curve.
         reciprocal_rank: [N] 1 / rank among its own negatives, ties half.
     """
 
+    wins: Float[np.ndarray, "N"]
     precision: Float[np.ndarray, "N"]
     won: Float[np.ndarray, "N"]
     reciprocal_rank: Float[np.ndarray, "N"]
@@ -152,6 +159,7 @@ def ranked(positive: Float[np.ndarray, "N"], negative: Float[np.ndarray, "N n"],
     out.precision[rows] = true / (true + below[-1] - under)
     out.won[rows] = (under + not_over) / 2 / below[-1]
     ahead = np.where(there, (others > own[:, None]) + 0.5 * (others == own[:, None]), 0.0).sum(axis=1)
+    out.wins[rows] = 1 - ahead / there.sum(axis=1)
     out.reciprocal_rank[rows] = 1 / (1 + ahead)
     return out
 

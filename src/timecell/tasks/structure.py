@@ -20,7 +20,7 @@ from timecell.system import Scores, System
 from timecell.tasks.communities import Communities, EveryChannel, SlidingLouvain, StaticLouvain
 
 FOLDS = 5  # stretches of the scored part, of which each is told from weights that the others gave
-PENALTY = 1e-2  # of these weights, in units of a channel's variance
+PENALTY = 1e-2  # of least squares, as a share of what is there without it
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class Structure:
     def score(self, prediction: Communities, data: Data) -> Scores:
         """R^2 of each channel from the other members of its communities; its mean over the channels ranks.
 
-        A channel's predictors are the mean traces of its communities without itself; their weights come from the other
-        four fifths of these data, so that only the communities are judged. A channel of no community has R^2 = 0.
+        Each community has a drive, and a channel is taken to be the sum of those of its communities; least squares over
+        all other channels say what they are at each step. The weights with which the channel follows its own come from
+        the other four fifths of these data, so that only the communities are judged. In none of them, its R^2 is 0.
 
         Raises:
             InputError: the communities are of other channels.
@@ -90,7 +91,7 @@ class Structure:
 
 
 def told_by_others(members: Bool[np.ndarray, "R N"], x: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "N"]:
-    """R^2 of each channel of a recording from the mean traces of its communities without itself, cross-validated in time.
+    """R^2 of each channel of a recording from the drives of its communities without itself, cross-validated in time.
 
     NaN for a channel that was not recorded or does not change.
 
@@ -108,14 +109,15 @@ def told_by_others(members: Bool[np.ndarray, "R N"], x: Float[np.ndarray, "T N"]
     fold = np.arange(len(x)) * FOLDS // len(x)
     r2 = np.full(x.shape[1], np.nan)
     for channel in np.flatnonzero(changes):
-        others = members[members[:, channel]] & changes
-        others[:, channel] = False
-        others = others[others.any(axis=1)]
-        drives = z @ (others / others.sum(axis=1, keepdims=True)).T
+        others = (members & changes).astype(float)
+        others[:, channel] = 0.0
+        own = members[:, channel] & others.any(axis=1)
+        overlap = others @ others.T + PENALTY * np.diag(np.maximum(others.sum(axis=1), 1))
+        drives = np.linalg.solve(overlap, others @ z.T).T[:, own]
         left = z[:, channel].copy()
         for k in range(FOLDS):
             learn, test = fold != k, fold == k
-            gram = drives[learn].T @ drives[learn] + PENALTY * learn.sum() * np.eye(len(others))
+            gram = drives[learn].T @ drives[learn] + PENALTY * learn.sum() * np.eye(own.sum())
             left[test] -= drives[test] @ np.linalg.solve(gram, drives[learn].T @ z[learn, channel])
         seen = known[:, channel]
         r2[channel] = 1 - (left[seen] ** 2).mean() / (z[seen, channel] ** 2).mean()

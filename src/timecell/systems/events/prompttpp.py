@@ -21,8 +21,8 @@ Where this differs from the paper, and why:
   never changes that, as measured here, all histories found the same prompts.
 - One choice holds for all layers and heads, each of which has vectors of its own in every prompt; keys and values are
   made of the same vectors. The paper has a pool in each head of each layer, and for keys and values.
-- After the first period the base learns at `base_rate` times the rate of the prompts; 0 is the paper's variant that
-  learns prompts only. In the paper's main variant both learn alike, which here forgot as much as fine-tuning did.
+- After the first period the base learns at `base_rate` of its rate; 0 is the paper's variant that learns prompts only.
+  In the paper's main variant both learn alike, which here forgot nearly as much as fine-tuning.
 - No auxiliary regression of time codes.
 
 Source: Xue, Wang, Chu, Shi, Jiang, Hao, Jiang, Feng, Zhang & Zhou, "Prompt-augmented temporal point process for
@@ -152,7 +152,7 @@ class PromptTPP(PointProcessSystem):
     length: int = 3
     chosen: int = 1
     alpha: float = 0.1
-    base_rate: float = 0.0
+    base_rate: float = 0.03
     lr: float = 2e-2
     batch: int = 12
 
@@ -184,8 +184,9 @@ class PromptTPP(PointProcessSystem):
 ORDER, STILL = "ABaC", "Aaaa"  # of the regimes, and in a control, where nothing changes
 UPDATES = 150  # for each
 PROMPTED = PromptTPP()
-SHARED = PromptTPP(prompts=1)  # all histories are shown the same one
-FINE_TUNED = tuple(PromptTPP(prompts=0, base_rate=rate) for rate in (1.0, 0.1))
+SHARED = PromptTPP(prompts=1, length=24)  # all histories are shown the same vectors, as many as the others have in all
+FINE_TUNED = PromptTPP(prompts=0, base_rate=1.0)
+SLOWLY = tuple(PromptTPP(prompts=0, base_rate=rate) for rate in (0.03, 0.1))
 
 
 class Learnt(NamedTuple):
@@ -235,13 +236,13 @@ def learnt(system: PromptTPP, trial: Trial) -> Learnt:
     return Learnt(net, matrix, np.concatenate(list(items.values())))
 
 
-def fine_tuned(trial: Trial) -> Learnt:
+def best_fine_tuned(trial: Trial) -> Learnt:
     """The base model alone, at the rate that is best for the validation data of all periods: more than it could know."""
 
     def valid(one: Learnt) -> float:
         return float(np.mean([evaluate(one.network, parts.valid, TASK).value for parts in stream(trial).parts]))
 
-    return max((learnt(system, trial) for system in FINE_TUNED), key=valid)
+    return max((learnt(system, trial) for system in (FINE_TUNED, *SLOWLY)), key=valid)
 
 
 def at_the_end(one: Learnt) -> Measured:
@@ -251,29 +252,28 @@ def at_the_end(one: Learnt) -> Measured:
 
 
 @claim(
-    "after a stream of periods, prompts beside a base that learnt the first one explain all of them better than fine-tuning",
+    "after a stream of periods, a model with prompts explains all of them better than one that was fine-tuned, also slowly",
     source="the paper's comparison with continual baselines on Taobao, Amazon and StackOverflow; there by error rate and RMSE",
     control="a stream in which nothing changes: fine-tuning goes on learning, and is no worse",
     shows=Ordering("PromptTPP", "fine-tuning"),
     control_shows=Absent(),
 )
 def explains_all_periods(trial: Trial) -> Mapping[str, Measured]:
-    """Log-likelihood per event over all periods at the end [nats]."""
-    arms = {"PromptTPP": learnt(PROMPTED, trial), "fine-tuning": fine_tuned(trial)}
-    return {name: at_the_end(one) for name, one in arms.items()}
+    """Log-likelihood per event over all periods at the end [nats]; fine-tuning at the best of three rates."""
+    return {"PromptTPP": at_the_end(learnt(PROMPTED, trial)), "fine-tuning": at_the_end(best_fine_tuned(trial))}
 
 
 @claim(
-    "prompts forget less than fine-tuning",
+    "a model with prompts forgets less than one that is fine-tuned at its full rate",
     source="the paper's premise; forgetting as the loss since a period's best score",
     control="a stream in which nothing changes: there is nothing to forget",
     shows=Ordering("PromptTPP", "fine-tuning", better="lower"),
     control_shows=Absent(),
 )
 def forgets_less(trial: Trial) -> Mapping[str, Measured]:
-    """Log-likelihood per event that earlier periods have lost since their best [nats]."""
-    arms = {"PromptTPP": learnt(PROMPTED, trial), "fine-tuning": fine_tuned(trial)}
-    return {name: Measured(one.matrix.forgetting) for name, one in arms.items()}
+    """Log-likelihood per event that earlier periods have lost since their best [nats]; with slow fine-tuning beside."""
+    arms = {"PromptTPP": PROMPTED, "fine-tuning": FINE_TUNED, "fine-tuning, slow": SLOWLY[0]}
+    return {name: Measured(learnt(system, trial).matrix.forgetting) for name, system in arms.items()}
 
 
 @claim(

@@ -126,6 +126,7 @@ class LeakyMemory(NetworkSystem):
 # --- many heads -------------------------------------------------------------------------------------------------------
 
 FIRST = 2  # bits of the easiest head
+UNSEEN = 2**31  # a draw of streams that no training reaches
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class Learned(NamedTuple):
 
 @cache  # several claims look at the same nets; nobody changes them
 def learn(
-    rule: Rule, heads: Heads, hardest: int, looks: int, *, seed: int = 0, between: int = 50, progress: bool = False,
+    rule: Rule, heads: Heads, hardest: int, looks: int, *, seed: int = 0, between: int = 50,
     system: LeakyMemory = LeakyMemory(),
 ) -> Learned:  # fmt: skip
     """Train a net through a curriculum, from 2 bits up, until it has solved the hardest level or had all its looks.
@@ -207,8 +208,11 @@ def learn(
         looks: at the accuracy, each on 1,000 new streams.
         seed: of the net and of all streams.
         between: updates from look to look.
-        progress: show how far each stretch is.
         system: the net and its learning rate.
+
+    Example:
+        >>> learn("dms", "cumulative", 4, 1, between=2, system=LeakyMemory(hidden=4, batch=8)).curriculum.levels
+        (2,)
     """
     now = Curriculum(heads, FIRST, first=FIRST, last=hardest)
     with seeded(seed):
@@ -219,7 +223,7 @@ def learn(
     for look in range(looks):
         task: Any = LastBits(rule, now.levels)  # it has what `fit` needs, and neither a split nor baselines
         held_out = streams(rule, now.newest, 1000, seed, 2 * look + 1)
-        run = Run(seed=seed, updates=between, progress=progress, device="cpu")
+        run = Run(seed=seed, updates=between, device="cpu")
         fit(net, streams(rule, now.newest, between * system.batch, seed, 2 * look), task, recipe=recipe, run=run)
         accuracy = {int(n): value for n, value in evaluate(net, held_out, task, 1000).metrics.items()}
         if now.passed(accuracy):
@@ -254,9 +258,7 @@ NOISE = 0.4  # of the norm of W
 def pair(trial: Trial, rule: Rule) -> dict[Heads, Learned]:
     """Both curricula from the same first weights."""
     hardest, looks = (3, 4) if trial.quick else (BITS[rule], LOOKS[rule])
-    return {
-        heads: learn(rule, heads, hardest, looks, seed=trial.seed, progress=trial.progress) for heads in BOTH
-    }  # fmt: skip
+    return {heads: learn(rule, heads, hardest, looks, seed=trial.seed) for heads in BOTH}
 
 
 def stages(trial: Trial) -> dict[str, Sequential]:
@@ -297,11 +299,12 @@ def many_heads_keep_units_fast_in_parity(trial: Trial) -> Mapping[str, Measured]
 
 def unit_taus(trial: Trial, rule: Rule) -> dict[str, Measured]:
     """Mean time constant of the units in each of a pair; updates until then beside."""
+    if trial.control:
+        return {heads: Measured(own_tau(untrained(trial)).mean()) for heads in BOTH}
     learned = pair(trial, rule)
-    nets = dict.fromkeys(BOTH, untrained(trial)) if trial.control else common(learned)
     return {
         heads: Measured(own_tau(net).mean(), extra={"updates": max(learned[heads].updates.values())})
-        for heads, net in nets.items()
+        for heads, net in common(learned).items()
     }
 
 
@@ -403,6 +406,6 @@ def disturbed(net: Sequential, share: float, seed: int) -> Sequential:
 
 def accuracy(net: Sequential, n: int, trial: Trial) -> Measured:
     """Share of 1,000 new streams that the head for n bits gets right."""
-    data = streams("dms", n, 1000, trial.seed, -1 % 2**32)
+    data = streams("dms", n, 1000, trial.seed, UNSEEN)
     scores = evaluate(net, data, LastBits("dms", (n,)), 1000)  # type: ignore[arg-type]
     return Measured(scores.value, scores.items, data.fingerprint)

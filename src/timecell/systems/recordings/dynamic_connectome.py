@@ -15,7 +15,8 @@ graphs that finds out itself how many there are.
     communities    blocks of W_r (weighted stochastic block model), joined where they are tied
 
 How many motifs? One more as long as it explains at least `evident` times what the first explains of the shifted
-recordings, and the better half of the starts agree (a median similarity of 0.9). Shuffled data have none then, and that is an answer.
+recordings; of these numbers, the largest on which the better half of the starts agree (a median similarity of 0.9).
+Shuffled data have none then, and that is an answer.
 
 We differ from the paper where it leaves things open or to the eye: the kernel of the affinity, the number of motifs, the
 weights of the motif graph; and our block model is not nested. Motifs are not tested against behaviour here.
@@ -262,7 +263,8 @@ def motif_graph(
     motif, model = terms[:, :, r, None] * factors.c[:, r], terms @ factors.c.T
 
     def explained(each: Float[np.ndarray, "N N W"]) -> Float[np.ndarray, "N N"]:
-        return np.nansum(each * motif / np.maximum(np.maximum(model, each), 1e-12), axis=2) / factors.c[:, r].sum()
+        observed = np.nansum(each * motif / np.maximum(np.maximum(model, each), 1e-12), axis=2)
+        return observed / np.maximum(~np.isnan(each) @ factors.c[:, r], 1e-12)
 
     ascribed, by_chance = explained(affinity), explained(noise)
     graph = (ascribed + ascribed.T) / 2
