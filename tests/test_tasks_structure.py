@@ -127,6 +127,8 @@ def test_it_says_what_is_wrong():
         task.split(Series(np.zeros((20, 2)), Schema("series", ("a", "b"))))
     with pytest.raises(InputError, match="communities of 3 channels, expected 9"):
         task.score(answer(np.ones((1, 3))), recording())
+    with pytest.raises(InputError, match="no channel that changes"):
+        task.score(answer(TRUTH), Series(np.ones((600, 9)), recording().schema))
     with pytest.raises(InputError, match=r"activity\[1, 0\]: found nan"):
         Communities(np.ones((1, 3), bool), np.array([[0.0], [np.nan]]))
     with pytest.raises(InputError, match="members, activity"):

@@ -24,6 +24,7 @@ from timecell.cli import commands as every_command
 from timecell.cli import description
 from timecell.data.readers import readers as every_reader
 from timecell.exchange import norse, snntorch, spikingjelly
+from timecell.tasks import every as every_task
 from timecell.testing import CHECKS, walk
 
 
@@ -284,16 +285,26 @@ def _functions(room: Any) -> str:
 # --- published systems ---------------------------------------------------------------------------------------------
 
 
+def tasks() -> str:
+    """What can be asked, of which data, and the baselines that every comparison includes."""
+    rows = []
+    for name, task in every_task().items():
+        baselines = ", ".join(system.card.slug for system in task().baselines())
+        rows.append([code(name), escaped(task.kind), escaped(first_line(task)), code(baselines)])
+    return table(["task", "data", "what is asked", "baselines"], rows)
+
+
 PAGES = Path(__file__).parents[1] / "systems"
 
 
 def system_pages() -> str:
-    """The pages of published systems, by family."""
-    found: dict[str, list[str]] = {}
-    for card in catalog.cards():
-        if (PAGES / f"{card.slug}.md").exists():
-            found.setdefault(card.family, []).append(f"- {{doc}}`{card.slug}`: {escaped(card.summary)}")
-    return "\n\n".join(f"## {family.capitalize()}\n\n" + "\n".join(lines) for family, lines in found.items())
+    """The pages of published systems."""
+    rows = [
+        [page_of(card.slug), escaped(card.family), escaped(card.summary)]
+        for card in catalog.cards()
+        if (PAGES / f"{card.slug}.md").exists()
+    ]
+    return table(["system", "family", "in a sentence"], rows)
 
 
 def systems() -> str:

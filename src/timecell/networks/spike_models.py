@@ -23,6 +23,13 @@ from timecell.networks.transformer import Block
 from timecell.state import StateTree
 
 
+def start_small(net: nn.Module, spread: float = 0.1) -> None:
+    """Small first embeddings: those of torch (spread 1) drown what the blocks add to them, and learning takes longer."""
+    for module in net.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=spread)
+
+
 class PastSpikes(nn.Module):
     """A memory of the spikes before now: all (bin, unit) tokens, of which those with spikes may be seen.
 
@@ -33,6 +40,7 @@ class PastSpikes(nn.Module):
         super().__init__()
         self.bin, self.unit = nn.Embedding(bins, size), nn.Embedding(units, size)
         self.nothing, self.norm = nn.Parameter(torch.zeros(1, size)), nn.LayerNorm(size)
+        start_small(self)
 
     def forward(self) -> Float[Tensor, "1 K D"]:
         """The table."""
@@ -86,6 +94,7 @@ class TokenModel(nn.Module):
         )
         self.norm = nn.LayerNorm(size)
         self.next_id, self.next_step = nn.Linear(size, units + 1), nn.Linear(size, bins + 1)
+        start_small(self)
 
     def forward(
         self, x: Float[Tensor, "B T F"], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from timecell.data.containers import Data, Schema, Sequences, Series
-from timecell.errors import InputError, MissingExtra
+from timecell.errors import InputError
 from timecell.rhythm.connectivity import functional_connectivity
 from timecell.system import Card, Run, Task
 from timecell.tasks.fitted import FittedArrays
@@ -235,17 +235,12 @@ class SlidingLouvain(_Baseline):
 def louvain(weights: Float[np.ndarray, "N N"], resolution: float = 1.0, seed: int = 0) -> Bool[np.ndarray, "R N"]:
     """Louvain's communities of the positive weights, those of one channel left out.
 
-    Raises:
-        MissingExtra: networkx is not installed.
-
     Example:
         >>> louvain(np.kron(np.eye(2), np.ones((2, 2)))).astype(int).tolist()
         [[1, 1, 0, 0], [0, 0, 1, 1]]
     """
-    try:
-        import networkx as nx
-    except ImportError:
-        raise MissingExtra("networkx", "graphs", "Louvain's communities") from None
+    import networkx as nx
+
     graph = nx.from_numpy_array(np.maximum(np.nan_to_num(weights), 0.0))
     graph.remove_edges_from(list(nx.selfloop_edges(graph)))
     sets = nx.community.louvain_communities(graph, weight="weight", resolution=resolution, seed=seed)

@@ -69,7 +69,7 @@ class Structure:
         the other four fifths of these data, so that only the communities are judged. In none of them, its R^2 is 0.
 
         Raises:
-            InputError: the communities are of other channels.
+            InputError: the communities are of other channels, or no channel ever changes.
         """
         x = cast(Any, data).values
         if prediction.members.shape[1] != x.shape[1]:
@@ -78,6 +78,13 @@ class Structure:
                 remedy="predict the data that are scored",
             )  # fmt: skip
         items = told_by_others(prediction.members, x)
+        if np.isnan(items).all():
+            raise InputError(
+                "data",
+                found="no channel that changes",
+                expected="at least one to score",
+                remedy="score another stretch",
+            )
         metrics = {
             "r2": float(np.nanmean(items)),
             "communities": float(len(prediction.members)),

@@ -86,7 +86,7 @@ class PromptedHawkes(AttentiveHawkes):
     """
 
     def __init__(
-        self, marks: int, *, prompts: int = 8, length: int = 3, chosen: int = 1, alpha: float = 0.1, **base: int
+        self, marks: int, *, prompts: int = 8, length: int = 3, chosen: int = 3, alpha: float = 0.1, **base: int
     ) -> None:
         super().__init__(marks, **base)  # type: ignore[arg-type]
         vectors = len(self.stack) * self.heads * length
@@ -150,7 +150,7 @@ class PromptTPP(PointProcessSystem):
     width: int = 16
     prompts: int = 8
     length: int = 3
-    chosen: int = 1
+    chosen: int = 3
     alpha: float = 0.1
     base_rate: float = 0.03
     lr: float = 2e-2
@@ -184,7 +184,7 @@ class PromptTPP(PointProcessSystem):
 ORDER, STILL = "ABaC", "Aaaa"  # of the regimes, and in a control, where nothing changes
 UPDATES = 150  # for each
 PROMPTED = PromptTPP()
-SHARED = PromptTPP(prompts=1, length=24)  # all histories are shown the same vectors, as many as the others have in all
+SHARED = PromptTPP(prompts=3)  # all histories find the same three
 FINE_TUNED = PromptTPP(prompts=0, base_rate=1.0)
 SLOWLY = tuple(PromptTPP(prompts=0, base_rate=rate) for rate in (0.03, 0.1))
 
@@ -236,13 +236,13 @@ def learnt(system: PromptTPP, trial: Trial) -> Learnt:
     return Learnt(net, matrix, np.concatenate(list(items.values())))
 
 
-def best_fine_tuned(trial: Trial) -> Learnt:
+def slowly_tuned(trial: Trial) -> Learnt:
     """The base model alone, at the rate that is best for the validation data of all periods: more than it could know."""
 
     def valid(one: Learnt) -> float:
         return float(np.mean([evaluate(one.network, parts.valid, TASK).value for parts in stream(trial).parts]))
 
-    return max((learnt(system, trial) for system in (FINE_TUNED, *SLOWLY)), key=valid)
+    return max((learnt(system, trial) for system in SLOWLY), key=valid)
 
 
 def at_the_end(one: Learnt) -> Measured:
@@ -252,15 +252,27 @@ def at_the_end(one: Learnt) -> Measured:
 
 
 @claim(
-    "after a stream of periods, a model with prompts explains all of them better than one that was fine-tuned, also slowly",
+    "after a stream of periods, a model with prompts explains all of them better than one that is fine-tuned at its full rate",
     source="the paper's comparison with continual baselines on Taobao, Amazon and StackOverflow; there by error rate and RMSE",
     control="a stream in which nothing changes: fine-tuning goes on learning, and is no worse",
     shows=Ordering("PromptTPP", "fine-tuning"),
     control_shows=Absent(),
 )
 def explains_all_periods(trial: Trial) -> Mapping[str, Measured]:
-    """Log-likelihood per event over all periods at the end [nats]; fine-tuning at the best of three rates."""
-    return {"PromptTPP": at_the_end(learnt(PROMPTED, trial)), "fine-tuning": at_the_end(best_fine_tuned(trial))}
+    """Log-likelihood per event over all periods at the end [nats]."""
+    return {"PromptTPP": at_the_end(learnt(PROMPTED, trial)), "fine-tuning": at_the_end(learnt(FINE_TUNED, trial))}
+
+
+@claim(
+    "after a stream of periods, a model with prompts explains all of them better than one that is fine-tuned slowly",
+    source="not the paper's: a control of what prompts add to a base that goes on learning slowly",
+    control="a stream in which nothing changes: fine-tuning goes on learning, and is no worse",
+    shows=Ordering("PromptTPP", "fine-tuning, slow"),
+    control_shows=Absent(),
+)
+def better_than_slow(trial: Trial) -> Mapping[str, Measured]:
+    """Log-likelihood per event over all periods at the end [nats]; fine-tuning at the better of two slow rates."""
+    return {"PromptTPP": at_the_end(learnt(PROMPTED, trial)), "fine-tuning, slow": at_the_end(slowly_tuned(trial))}
 
 
 @claim(
@@ -277,7 +289,7 @@ def forgets_less(trial: Trial) -> Mapping[str, Measured]:
 
 
 @claim(
-    "prompts that histories find explain a stream better than one prompt that all are shown",
+    "prompts that histories find explain a stream better than as many prompts that all are shown",
     source="the paper's ablation of the retrieval",
     control="a stream in which nothing changes: there is nothing to find",
     shows=Ordering("found", "shared"),

