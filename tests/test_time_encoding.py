@@ -37,5 +37,5 @@ def test_time2vec_has_a_line_and_sines():
 
 @pytest.mark.parametrize("make", [lambda: TimeEncoding(0), lambda: Time2Vec(0), lambda: TimeEncoding(3, slowest=0)])
 def test_nothing_to_encode_with(make):
-    with pytest.raises(InputError, match="size|slowest"):
+    with pytest.raises(InputError, match=r"size|slowest"):
         make()

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
         data,
         exchange,
         fuse,
+        generate,
         layers,
         lens,
         losses,
         memory,
+        networks,
         neurons,
         plot,
+        rhythm,
         state,
         synapses,
         tasks,
@@ -100,8 +103,8 @@ _HOME = {
     "timecell.system": ("Run",),
     "timecell.train": ("evaluate", "fit", "predict"),
     "timecell": (
-        "credit", "data", "exchange", "fuse", "layers", "lens", "losses", "memory", "neurons", "plot", "state",
-        "synapses", "tasks", "testing",
+        "credit", "data", "exchange", "fuse", "generate", "layers", "lens", "losses", "memory", "networks", "neurons", "plot",
+        "rhythm", "state", "synapses", "tasks", "testing",
     ),
 }  # fmt: skip
 _WHERE = {name: home for home, names in _HOME.items() for name in names}
@@ -113,8 +116,8 @@ __all__ = [
     "RefractoryLIF", "RefractorySynapticLIF", "Reservoir", "Residual", "Run", "Schema", "Sequences", "Sequential", "Series",
     "Stage", "Staged", "State", "Stream", "SynapticLIF", "ThreeFactor", "Ticks", "TimecellClassifier",
     "TimecellRegressor", "Trace", "TripletSTDP", "Windows", "__version__", "credit", "data", "diagnose", "evaluate",
-    "exchange", "fan_in", "fit", "fuse", "layers", "lens", "load", "losses", "memory", "neurons", "option", "param",
-    "parameter_groups", "plot", "predict", "record", "spike", "state", "synapses", "tasks", "testing",
+    "exchange", "fan_in", "fit", "fuse", "generate", "layers", "lens", "load", "losses", "memory", "networks", "neurons", "option", "param",
+    "parameter_groups", "plot", "predict", "record", "rhythm", "spike", "state", "synapses", "tasks", "testing",
 ]  # fmt: skip
 
 

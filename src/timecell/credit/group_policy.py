@@ -44,9 +44,7 @@ class Speaks(Protocol):
     def sample(self, prompt: Float[Tensor, "B P C"], group: int, greedy: bool = False) -> Int[Tensor, "B*group A"]:
         """Answers to each prompt, one behind the other; `SILENT` after the end of one."""
 
-    def log_p(
-        self, prompt: Float[Tensor, "B P C"], answers: Int[Tensor, "B*group A"]
-    ) -> Float[Tensor, "B*group A"]:
+    def log_p(self, prompt: Float[Tensor, "B P C"], answers: Int[Tensor, "B*group A"]) -> Float[Tensor, "B*group A"]:
         """Log-probability of each word, 0 where `SILENT`."""
 
 
@@ -66,7 +64,9 @@ class Policy(nn.Module):
     ) -> tuple[Float[Tensor, "B A 1"], None]:
         """The most likely word at each place."""
         if lengths is not None:
-            raise InputError("lengths", found="prompts of several lengths", expected="one", remedy="sort them by length")
+            raise InputError(
+                "lengths", found="prompts of several lengths", expected="one", remedy="sort them by length"
+            )
         return cast(Speaks, self.net).sample(x, 1, greedy=True)[..., None].to(x), None
 
 

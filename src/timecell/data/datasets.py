@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from timecell.data.containers import Sequences, Series
+from timecell.data.event_sequences import EventSequences
 from timecell.data.readers import load
 
 FOLDER = Path(__file__).parent / "files"
@@ -19,7 +20,7 @@ def files() -> dict[str, Path]:
 
     Example:
         >>> sorted(files())
-        ['spoken-digits', 'taxi']
+        ['badges', 'enron', 'mnist', 'spoken-digits', 'taxi']
     """
     return {path.name.partition(".")[0]: path for path in sorted(FOLDER.iterdir()) if path.suffix in (".npz", ".gz")}
 
@@ -45,6 +46,21 @@ def spoken_digits(dt: float = 0.010) -> Sequences:
     """
     data = load(files()["spoken-digits"], kind="sequences", dt=dt)
     assert isinstance(data, Sequences)
+    return data
+
+
+def badges() -> EventSequences:
+    """When 400 users of Stack Overflow received which badge, 2012 to 2013: 28,397 events, 22 marks, times in seconds.
+
+    From the data dump of Stack Exchange (CC BY-SA 3.0), put together by Du et al. (2016). Stamps that coincide are spread.
+
+    Example:
+        >>> data = badges()
+        >>> len(data), len(data.schema.classes)
+        (400, 22)
+    """
+    data = load(files()["badges"], kind="events")
+    assert isinstance(data, EventSequences)
     return data
 
 

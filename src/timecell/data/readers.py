@@ -222,6 +222,8 @@ def _load_file(path: Path, kind: Kind | None, options: dict[str, Any]) -> Any:
     form, options = _form(path, options)
     if isinstance(form, Table | Arrays):
         form = form.without(options.pop("ignore", ()))
+    if isinstance(form, Arrays) and kind is None:
+        kind = _kind_of_arrays(form)
     if (
         isinstance(form, Arrays)
         and kind not in ("events", "edges")
@@ -333,6 +335,13 @@ def _kind_of(table: Table, options: dict[str, Any]) -> Kind:
     roles = table.roles({role: options.get(role) for role in ("target", "id", "time")})
     named = "target" in options or "id" in options
     return "sequences" if named or ("target" in roles and ("id" in roles or "time" not in roles)) else "series"
+
+
+def _kind_of_arrays(arrays: Arrays) -> Kind | None:
+    """Edges or marked events where the names say so; else to be told from the layout."""
+    if {"src", "dst", "t"} <= arrays.named.keys():
+        return "edges"
+    return "events" if {"times", "marks"} <= arrays.named.keys() else None
 
 
 def _call(function: Callable[..., Any], what: str, options: dict[str, Any]) -> Any:

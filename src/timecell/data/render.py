@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -53,14 +51,20 @@ def render_series(
         raise InputError(
             "x", found="NaN or infinity", expected="finite values", remedy="fill gaps before a series is drawn"
         )
-    fine = math.ceil(T / width)  # points looked at in each column, so that no step falls between two of them
-    at = torch.linspace(0, 1, width * fine + 1, device=x.device) * (ends[:, None] - 1)
-    left = at.floor().long()
+    x = torch.where(
+        inside[..., None], x, x.gather(1, (ends - 1)[:, None, None].expand(-1, 1, C))
+    )  # it ends as it ended
+    edge = torch.linspace(0, 1, width + 1, device=x.device) * (ends[:, None] - 1)
+    left = edge.floor().long()
     right = (left + 1).minimum(ends[:, None] - 1)
     before, after = (x.gather(1, i[..., None].expand(-1, -1, C)) for i in (left, right))
-    level = ((before.lerp(after, (at - left)[..., None].to(x)) - low) / (high - low)).clamp(0, 1) * (height - 1) + 0.5
-    columns = level.unfold(1, fine + 1, fine)  # [B, width, C, points]
-    bottom, top = columns.amin(-1) - 0.5, columns.amax(-1) + 0.5
+    at_edge = before.lerp(after, (edge - left)[..., None].to(x))
+    column = (torch.arange(T, device=x.device) * width // (ends[:, None] - 1).clamp(min=1)).clamp(max=width - 1)
+    column = column[..., None].expand(-1, -1, C)
+    least = at_edge[:, :-1].minimum(at_edge[:, 1:]).scatter_reduce(1, column, x, "amin")  # [B, width, C]
+    most = at_edge[:, :-1].maximum(at_edge[:, 1:]).scatter_reduce(1, column, x, "amax")
+    bottom, top = (((v - low) / (high - low)).clamp(0, 1) * (height - 1) for v in (least, most))
+    top = top + 1.0  # the line's own thickness
     pixel = torch.arange(height - 1, -1, -1, device=x.device)[:, None, None]  # the upper row first
     drawn = (top[:, None].minimum(pixel + 1) - bottom[:, None].maximum(pixel)).clamp(0, 1)  # [B, height, width, C]
     return drawn.permute(0, 3, 1, 2).reshape(B, 1, C * height, width)

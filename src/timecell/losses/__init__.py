@@ -1,5 +1,6 @@
 """What is minimised: pure functions of what output units did and of what they should have done."""
 
+from timecell.losses.contrastive import info_nce
 from timecell.losses.spiking import (
     activity_bounds,
     activity_l1,
@@ -16,6 +17,17 @@ from timecell.losses.spiking import (
 )
 
 __all__ = [
-    "activity_bounds", "activity_l1", "first_spike_ce", "first_spike_time", "membrane_ce", "membrane_mse", "membrane_peak",
-    "rate_ce", "rate_mse", "spike_count", "step_ce", "tet",
-]  # fmt: skip
+    "activity_bounds",
+    "activity_l1",
+    "first_spike_ce",
+    "first_spike_time",
+    "info_nce",
+    "membrane_ce",
+    "membrane_mse",
+    "membrane_peak",
+    "rate_ce",
+    "rate_mse",
+    "spike_count",
+    "step_ce",
+    "tet",
+]

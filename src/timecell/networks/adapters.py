@@ -51,8 +51,8 @@ def set_trainable(net: nn.Module, mode: Trainable, rank: int = 8, alpha: float =
 
     Args:
         net: changed in place.
-        mode: "frozen"; "norm+pos", its norms and what tells it places; "lora", a small matrix beside each matrix;
-            "full".
+        mode: "frozen"; "norm+pos", its norms and what tells it places; "lora", a small matrix beside each matrix (not
+            beside tables of words and the head); "full".
         rank: of the small matrices.
         alpha: their weight is alpha / rank.
 
@@ -74,7 +74,7 @@ def set_trainable(net: nn.Module, mode: Trainable, rank: int = 8, alpha: float =
     for name, module in list(net.named_modules()):
         if mode == "norm+pos" and ("Norm" in type(module).__name__ or _tells_places(name, module)):
             module.requires_grad_(True)
-        elif mode == "lora" and _is_matrix(module):
+        elif mode == "lora" and _is_matrix(module) and not name.endswith("head"):
             parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank, alpha))
 
 

@@ -26,10 +26,13 @@ from timecell.state import StateTree
 class CausalLM(Protocol):
     """What a system asks of a language model. Sequences are padded behind, so lengths are all the mask there is."""
 
-    hidden_size: int
-    """D."""
-    tokens: int
-    """Words of the vocabulary, V."""
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+
+    @property
+    def tokens(self) -> int:
+        """Words of the vocabulary, V."""
 
     def embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
         """The words as the model reads them."""
@@ -111,7 +114,9 @@ class TinyCausal(Cell):
                 "TinyCausal(x)", found=f"{int(ends.max())} places", expected=f"at most context = {self.context} in all",
                 remedy="make it with a longer context, or cut the sequence",
             )  # fmt: skip
-        places = (begun[:, None] + torch.arange(L, device=x.device)).clamp(max=self.context - 1)  # padding may go beyond
+        places = (begun[:, None] + torch.arange(L, device=x.device)).clamp(
+            max=self.context - 1
+        )  # padding may go beyond
         hidden, layers = self.blocks(silence(x + self.positions(places).to(x), lengths), layers, lengths=lengths)
         return hidden, Read(ends, layers)
 

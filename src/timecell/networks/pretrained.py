@@ -92,9 +92,11 @@ class PretrainedLM(nn.Module):
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     def add_tokens(self, number: int) -> int:
-        """Words of one's own behind those of the model, with embeddings that are still to be learnt; the first one's id."""
+        """Add words behind those of the model and return the id of the first; its tables of words are then trained."""
         first = self.tokens
         self.model.resize_token_embeddings(first + number)
+        for table in (self.model.get_input_embeddings(), self.model.get_output_embeddings()):
+            table.requires_grad_(True)
         return first
 
     def embed(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
@@ -110,7 +112,11 @@ class PretrainedLM(nn.Module):
         alive = torch.ones(x.shape[:2], dtype=torch.int64, device=x.device)
         if lengths is not None:
             alive = (torch.arange(x.shape[1], device=x.device) < lengths[:, None]).long()
-        now = Read(x, alive) if state is None else Read(torch.cat([state.words, x], 1), torch.cat([state.alive, alive], 1))
+        now = (
+            Read(x, alive)
+            if state is None
+            else Read(torch.cat([state.words, x], 1), torch.cat([state.alive, alive], 1))
+        )
         told: dict[str, Tensor] = {}
         if not now.alive.all():  # padding takes no place
             told["position_ids"] = (now.alive.cumsum(1) - 1).clamp(min=0)

@@ -9,18 +9,51 @@ import importlib
 import pkgutil
 from typing import Any
 
+from timecell.tasks.candidates import LinkScores
 from timecell.tasks.classify import Classify
+from timecell.tasks.communities import Communities
 from timecell.tasks.decode import Decode
+from timecell.tasks.detect import Detect
+from timecell.tasks.event_predictions import NextEvents
 from timecell.tasks.fitted import FittedArrays
 from timecell.tasks.forecast import Forecast
+from timecell.tasks.impute import Impute
 from timecell.tasks.likelihood import CoSmoothing
+from timecell.tasks.link import LinkPrediction
 from timecell.tasks.metrics import residual_quantiles
-from timecell.tasks.predictions import ClassScores, Decoded, Forecasted, Rates
+from timecell.tasks.next_event import NextEvent
+from timecell.tasks.predictions import AnomalyScores, ClassScores, Decoded, Forecasted, Imputed, Rates
+from timecell.tasks.stopping import Thinking
+from timecell.tasks.stream import ScoreMatrix, TaskStream, learn_in_turn
+from timecell.tasks.structure import Structure
 
 __all__ = [
-    "ClassScores", "Classify", "CoSmoothing", "Decode", "Decoded", "FittedArrays", "Forecast", "Forecasted", "Rates", "every",
+    "AnomalyScores",
+    "ClassScores",
+    "Classify",
+    "CoSmoothing",
+    "Communities",
+    "Decode",
+    "Decoded",
+    "Detect",
+    "FittedArrays",
+    "Forecast",
+    "Forecasted",
+    "Impute",
+    "Imputed",
+    "LinkPrediction",
+    "LinkScores",
+    "NextEvent",
+    "NextEvents",
+    "Rates",
+    "ScoreMatrix",
+    "Structure",
+    "TaskStream",
+    "Thinking",
+    "every",
+    "learn_in_turn",
     "residual_quantiles",
-]  # fmt: skip
+]
 
 
 def every() -> dict[str, Any]:

@@ -25,6 +25,10 @@ Where this differs from the paper, and why:
   In the paper's main variant both learn alike, which here forgot nearly as much as fine-tuning.
 - No auxiliary regression of time codes.
 
+What it is not. In the streams of the checks a base that goes on learning slowly, without prompts, ends about as well
+(`better_than_slow`), and so do prompts that all histories share (`finding_matters`): with few events a history cannot
+tell yet what it is like, so prompts of different periods meet there. Training on all events at once is far better.
+
 Source: Xue, Wang, Chu, Shi, Jiang, Hao, Jiang, Feng, Zhang & Zhou, "Prompt-augmented temporal point process for
 streaming event sequence" (2023), arXiv:2310.04993.
 """

@@ -162,8 +162,8 @@ class JoinedDictionaries(nn.Module):
         )
         self.codes = nn.Embedding(2 ** (2 * HOPS), system.code)
         self.pool = AttentivePool(system.code + system.entry, system.hidden, heads=2)
-        joined = 0 if self.neighbourhood == "none" else system.hidden
-        self.answer = MLP(joined + 2 * system.size, (system.hidden,), 1, dropout=system.dropout)
+        pooled = 0 if self.neighbourhood == "none" else system.hidden
+        self.answer = MLP(pooled + 2 * system.size, (system.hidden,), 1, dropout=system.dropout)
 
     def initial_state(self, nodes: int) -> Memory:
         """Nobody has met anybody."""
@@ -226,14 +226,10 @@ class JoinedDictionaries(nn.Module):
             self.own.write(state.own, node, now, own, torch.cat([other.own, features], -1)),
             self.met.write(state.met, node, key, now, h, features),
             self.heard.write(
-                state.heard,
-                node[row],
-                heard[row, column],
-                now[row],
-                other.met.h[row, slot],
+                state.heard, node[row], heard[row, column], now[row], other.met.h[row, slot],
                 other.met.features[row, slot],
             ),
-        )
+        )  # fmt: skip
 
 
 def joined(u: Known, v: Known) -> tuple[Int[Tensor, "P L"], Float[Tensor, "P L F"], Bool[Tensor, "P L"]]:

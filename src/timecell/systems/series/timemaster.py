@@ -51,7 +51,7 @@ from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.networks.adapters import Trainable, set_trainable
 from timecell.networks.causal_lm import CausalLM, TinyCausal
 from timecell.networks.decoding import sample
-from timecell.networks.pretrained import load_pretrained
+from timecell.networks.pretrained import PretrainedLM, load_pretrained
 from timecell.recipe import Recipe, Stage
 from timecell.rhythm.periods import fft_periods
 from timecell.state import StateTree, index
@@ -182,9 +182,7 @@ class Speaker(nn.Module):
             logits, state = self(self.rows(word[:, None], prompt), state)
         return torch.stack(answers[1:], 1)
 
-    def scores(
-        self, prompt: Float[Tensor, "B P R"], answers: Int[Tensor, "B*group A"]
-    ) -> Float[Tensor, "B*group A V"]:
+    def scores(self, prompt: Float[Tensor, "B P R"], answers: Int[Tensor, "B*group A"]) -> Float[Tensor, "B*group A V"]:
         """What could have been said at each place of the answers."""
         first, state = self._asked(prompt, len(answers) // len(prompt))
         rest, _ = self(self.rows(answers[:, :-1], prompt), state) if answers.shape[1] > 1 else (first[:, :0], None)
@@ -316,13 +314,14 @@ class TimeMaster(NetworkSystem):
         """The language model with the words of these classes, and its eyes."""
         classes, pixels = schema.classes or (), len(schema.channels) * self.height * self.strip
         words = len(vocabulary(classes))
+        language: TinyCausal | PretrainedLM
         if self.backbone:
-            pretrained = load_pretrained(self.backbone)
-            language, first = pretrained, pretrained.add_tokens(words)
+            language = load_pretrained(self.backbone)
         else:
             context = self.width // self.strip + 1 + len(classes) + LONGEST
-            language, first = TinyCausal(words, self.size, self.layers, heads=4, context=context), 0
+            language = TinyCausal(words, self.size, self.layers, heads=4, context=context)
         set_trainable(language, self.adapt)
+        first = language.add_tokens(words) if isinstance(language, PretrainedLM) else 0
         return Onlooker(Speaker(language, first, words, pixels), classes, self.height, self.width, self.strip)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
@@ -347,7 +346,9 @@ class TimeMaster(NetworkSystem):
         """
         reason = self.accepts(train.schema, task)
         if reason is not None:
-            raise InputError(CARD.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system")
+            raise InputError(
+                CARD.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
+            )
         assert isinstance(train, Sequences) and isinstance(valid, Sequences) and isinstance(task, Classify)
         scale = scale_of(train)
         with seeded(run.seed):
@@ -423,10 +424,99 @@ def taught(prompts: Float[np.ndarray, "N P R"], true: Int[np.ndarray, "N 4"]) ->
 def answers(fitted: FittedNetwork, data: Sequences) -> list[Answer]:
     """What a fitted TimeMaster says of each sample, in words, by part."""
     net = cast(Onlooker, fitted.network)
-    batch = fitted.scale.data(data).batch(np.arange(len(data)))
+    batch = fitted.scale.data(data).batch(np.arange(len(data))).to(next(net.parameters()).device)
     with evaluating(net):
         said = net.speaker.sample(net.prompt(batch.x, batch.lengths), 1, greedy=True)
     return [Answer.parse(net.judge.text(answer)) for answer in said]
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
+
+UPDATES = 400
+TAUGHT, NOISE = 100, 0.25  # written answers, and how often the teacher is wrong
+
+
+@claim(
+    "rewards make the model better than what it imitated, and without imitation rewards teach nothing",
+    source="sections 4 and 5: supervised fine-tuning, then reinforcement learning; the ablation without the first stage",
+    control="labels of training and validation shuffled, and with them the rewards: all at chance",
+    shows=Ordering("imitation, then rewards", "imitation", "rewards alone"),
+    control_shows=AtChance(0.25),
+)
+def rewards_after_imitation(trial: Trial) -> Mapping[str, Measured]:
+    """Accuracy of the class that is named on its own, at an equal number of updates.
+
+    An answer that names none, or several, is wrong. Beside: imitation of a teacher who is never wrong, of all samples.
+    """
+    splits = four_shapes(trial)
+    arms = {
+        "imitation, then rewards": TimeMaster(taught=TAUGHT, noise=NOISE),
+        "imitation": TimeMaster(taught=TAUGHT, noise=NOISE, supervised=1.0),
+        "rewards alone": TimeMaster(supervised=0.0),
+        "imitation of the truth": TimeMaster(supervised=1.0),
+    }
+    return {arm: right(system, splits, trial) for arm, system in arms.items()}
+
+
+@claim(
+    "the form of the answers is kept while rewards change what they say",
+    source="the paper's format reward",
+    control="rewards alone: a form that was never shown is not found",
+    shows=Matches("imitation, then rewards", 1.0),
+    control_shows=Absent(),
+)
+def form_is_kept(trial: Trial) -> Mapping[str, Measured]:
+    """Share of greedy answers that have all parts, in order, and name one class."""
+    splits = four_shapes(replace(trial, control=False))
+    system = TimeMaster(taught=TAUGHT, noise=NOISE, supervised=0.0 if trial.control else 0.5)
+    said = answers(fitted_on(system, splits, trial), cast(Sequences, splits.test))
+    formed = np.array([format_reward(answer, tuple(splits.test.schema.classes or ())) for answer in said])
+    return {"imitation, then rewards": Measured(formed.mean(), formed, splits.test.fingerprint)}
+
+
+@claim(
+    "a reward for facts makes what follows truer",
+    source="the paper's ablation of the reward for the extension",
+    control="the weight of the facts is zero in both arms",
+    shows=Ordering("facts rewarded", "facts not rewarded"),
+    control_shows=Absent(),
+)
+def facts_are_rewarded(trial: Trial) -> Mapping[str, Measured]:
+    """Mean share of facts that the extension states correctly; beside it the accuracy of the class."""
+    splits = four_shapes(replace(trial, control=False))
+    test, found = cast(Sequences, splits.test), {}
+    scale = scale_of(splits.train)
+    true = [[kind[i] for kind, i in zip(FACTS, facts(scale.data(test)[n]))] for n in range(len(test))]
+    for arm, weight in (("facts rewarded", 0.0 if trial.control else 0.5), ("facts not rewarded", 0.0)):
+        fitted = fitted_on(TimeMaster(taught=TAUGHT, noise=NOISE, extension=weight), splits, trial)
+        said = answers(fitted, test)
+        share = np.array([fact_reward(answer["extension"], known, FACTS) for answer, known in zip(said, true)])
+        found[arm] = Measured(share.mean(), share, test.fingerprint, {"accuracy": accuracy(said, test).mean()})
+    return found
+
+
+def four_shapes(trial: Trial) -> Splits:
+    """Sine, square, triangle and sawtooth; the test set is as large as the training set, to tell arms apart."""
+    return prepared(Classify().split(shapes(1000, seed=trial.seed), seed=trial.seed), trial)
+
+
+def fitted_on(system: TimeMaster, splits: Splits, trial: Trial) -> FittedNetwork:
+    """Fit one arm."""
+    updates = 8 if trial.quick else UPDATES
+    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
+    return system.fit(splits.train, splits.valid, Classify(), run)
+
+
+def right(system: TimeMaster, splits: Splits, trial: Trial) -> Measured:
+    """Accuracy on the test set."""
+    test = cast(Sequences, splits.test)
+    fitted = fitted_on(system, splits, trial)
+    each = accuracy(answers(fitted, test), test)
+    extra = {"format_rate": fitted.report["format_rate"], "parameters": fitted.report["parameters"]}
+    return Measured(each.mean(), each, test.fingerprint, extra)
+
+
+def accuracy(said: Sequence[Answer], data: Sequences) -> Float[np.ndarray, "N"]:
+    """1 where the class that is named, alone, is the right one."""
+    names = data.schema.classes or ()
+    return np.array([class_reward(answer, names[k]) for answer, k in zip(said, cast(np.ndarray, data.target))])
