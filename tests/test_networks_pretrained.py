@@ -115,7 +115,7 @@ def test_errors(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="model: found Linear without base_model, config"):
         load_pretrained(nn.Linear(2, 2))
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(MissingExtra, match=r'timecell\[hf\]'):
+    with pytest.raises(MissingExtra, match=r"timecell\[hf\]"):
         load_pretrained(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "transformers", SimpleNamespace(AutoModelForCausalLM=None))
     with pytest.raises(DataError, match=r"found no config\.json"):

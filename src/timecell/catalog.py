@@ -165,7 +165,7 @@ def load_system(slug: str, root: Path = SYSTEMS) -> System:
     """
     module = load_module(slug, root)
     classes: list[Any] = [thing for thing in vars(module).values() if isinstance(thing, type)]
-    systems = [cls for cls in classes if getattr(cls, "card", None) is module.CARD]
+    systems = [cls for cls in classes if vars(cls).get("card") is module.CARD]  # not those that only inherit it
     if len(systems) != 1:
         raise DataError(
             str(module.__file__), found=f"{[c.__name__ for c in systems]} with card = CARD", expected="one class",

@@ -28,15 +28,26 @@ FASTEST = 15.0
 class DecayingMean(Neuron):
     """S_t = alpha_t / sqrt(beta_t) of inputs that are products; see the module. Rates below 0 count as 0.
 
+    Args:
+        size: products.
+        rate: of forgetting, one for each.
+
+    Shapes: x [B, T, size] -> S [B, T, size]; states alpha, beta [B, size].
+
     Example:
         >>> y, state = DecayingMean(1, rate=0.0)(torch.ones(1, 4, 1))
-        >>> [round(float(s), 3) for s in y[0, :, 0]]  # sqrt(t)
+        >>> [round(s, 3) for s in y[0, :, 0].tolist()]  # sqrt(t)
         [1.0, 1.414, 1.732, 2.0]
     """
 
     alpha: State
     beta: State
     rate = param(0.0, unit="1/step", per="unit")
+
+    @classmethod
+    def example(cls) -> DecayingMean:
+        """For the checks."""
+        return cls(4, rate=0.3)  # at 0 the derivative has two sides
 
     @staticmethod
     def dynamics(x: Tensor, s: Any, p: Any) -> tuple[Tensor, Any]:

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from timecell.cell import Cell
 from timecell.combine import Sequential
 from timecell.errors import InputError
 
@@ -50,9 +51,9 @@ class SmallCNN(Sequential):
     """
 
     @classmethod
-    def example(cls) -> SmallCNN:
-        """For the checks: pictures of one pixel column are refused, so it is a linear map of flat pictures."""
-        return cls((1, 4, 4), 3, channels=(2,))
+    def example(cls) -> Cell:
+        """For the checks, whose inputs are flat: pictures of 2 x 2."""
+        return Sequential(nn.Unflatten(1, (1, 2, 2)), cls((1, 2, 2), 3, channels=(2,), norm=False))
 
     def __init__(
         self, picture: tuple[int, int, int], outputs: int, channels: Sequence[int] = (16, 32), *, units: Units = relu,

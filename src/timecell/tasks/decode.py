@@ -38,7 +38,7 @@ class Decode:
         >>> rng = np.random.default_rng(0)
         >>> hidden = np.cumsum(rng.normal(size=400))
         >>> values = np.stack([hidden, hidden + rng.normal(size=400)], axis=1)
-        >>> from timecell.data.containers import Schema
+        >>> from timecell.data.containers import Schema, Series
         >>> task = Decode(targets=("position",))
         >>> parts = task.split(Series(values, Schema("series", ("position", "sensor"))))
         >>> parts.test.schema.channels, parts.test.batch(np.arange(2)).target.shape

@@ -39,7 +39,7 @@ class CoSmoothing:
             or a fortieth of the record if that is less.
 
     Example:
-        >>> from timecell.data.containers import Schema
+        >>> from timecell.data.containers import Schema, Series
         >>> counts = np.random.default_rng(0).poisson(0.1, (400, 3)).astype(float)
         >>> series = Series(counts, Schema("series", ("a", "b", "c"), spikes=True))
         >>> task = CoSmoothing()

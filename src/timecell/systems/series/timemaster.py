@@ -42,7 +42,7 @@ from timecell.credit.group_policy import SILENT, GroupPolicy, Policy, Rewarded
 from timecell.data.containers import Batch, Data, Schema, Sequences, fingerprint
 from timecell.data.render import render_series
 from timecell.data.scaling import Scale, scale_of
-from timecell.data.splits import Splits
+from timecell.data.splits import Splits, by_sample
 from timecell.data.synthetic.shapes import shapes
 from timecell.errors import InputError
 from timecell.inference import evaluating
@@ -326,7 +326,7 @@ class TimeMaster(NetworkSystem):
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
-        return {"lr": (1e-3, 3e-3), "reward_lr": (5e-4, 1e-3), "supervised": (0.3, 0.5, 0.8)}
+        return {"lr": (3e-3, 1e-2), "reward_lr": (5e-4, 1e-3), "supervised": (0.3, 0.5, 0.8)}
 
     def accepts(self, schema: Schema, task: Task) -> str | None:
         """It names classes."""
@@ -432,15 +432,18 @@ def answers(fitted: FittedNetwork, data: Sequences) -> list[Answer]:
 
 # --- claims ----------------------------------------------------------------------------------------------------------
 
-UPDATES = 400
-TAUGHT, NOISE = 100, 0.25  # written answers, and how often the teacher is wrong
+UPDATES = 120
+TEACHER = TimeMaster(
+    supervised=1 / 3, taught=100, noise=0.25, lr=1e-2, batch=16
+)  # few answers, a quarter of them wrong
+RATES = (2e-3, 5e-3)  # of imitation alone, the better one on validation data
 
 
 @claim(
-    "rewards make the model better than what it imitated, and without imitation rewards teach nothing",
-    source="sections 4 and 5: supervised fine-tuning, then reinforcement learning; the ablation without the first stage",
+    "rewards make the model better than what it imitated",
+    source="sections 4 and 5: reinforcement learning after supervised fine-tuning",
     control="labels of training and validation shuffled, and with them the rewards: all at chance",
-    shows=Ordering("imitation, then rewards", "imitation", "rewards alone"),
+    shows=Ordering("imitation, then rewards", "imitation"),
     control_shows=AtChance(0.25),
 )
 def rewards_after_imitation(trial: Trial) -> Mapping[str, Measured]:
@@ -449,27 +452,28 @@ def rewards_after_imitation(trial: Trial) -> Mapping[str, Measured]:
     An answer that names none, or several, is wrong. Beside: imitation of a teacher who is never wrong, of all samples.
     """
     splits = four_shapes(trial)
+    imitating = replace(TEACHER, supervised=1.0)
     arms = {
-        "imitation, then rewards": TimeMaster(taught=TAUGHT, noise=NOISE),
-        "imitation": TimeMaster(taught=TAUGHT, noise=NOISE, supervised=1.0),
-        "rewards alone": TimeMaster(supervised=0.0),
-        "imitation of the truth": TimeMaster(supervised=1.0),
+        "imitation, then rewards": [TEACHER],
+        "imitation": [replace(imitating, lr=lr) for lr in RATES],
+        "imitation of the truth": [replace(imitating, taught=None, noise=0.0, lr=lr) for lr in RATES],
     }
-    return {arm: right(system, splits, trial) for arm, system in arms.items()}
+    asked = [arm for arm in arms if not (trial.control and arm == "imitation of the truth")]
+    return {arm: right(arms[arm], splits, trial) for arm in asked}
 
 
 @claim(
-    "the form of the answers is kept while rewards change what they say",
-    source="the paper's format reward",
-    control="rewards alone: a form that was never shown is not found",
+    "imitation teaches a form that is kept while rewards change what is said; rewards alone do not find it",
+    source="the paper's format reward, and its ablation without the first stage",
+    control="rewards alone, at as many updates: the form is not found",
     shows=Matches("imitation, then rewards", 1.0),
     control_shows=Absent(),
 )
 def form_is_kept(trial: Trial) -> Mapping[str, Measured]:
     """Share of greedy answers that have all parts, in order, and name one class."""
     splits = four_shapes(replace(trial, control=False))
-    system = TimeMaster(taught=TAUGHT, noise=NOISE, supervised=0.0 if trial.control else 0.5)
-    said = answers(fitted_on(system, splits, trial), cast(Sequences, splits.test))
+    system = replace(TEACHER, supervised=0.0) if trial.control else TEACHER
+    said = answers(fitted_on(system, splits, replace(trial, control=False)), cast(Sequences, splits.test))
     formed = np.array([format_reward(answer, tuple(splits.test.schema.classes or ())) for answer in said])
     return {"imitation, then rewards": Measured(formed.mean(), formed, splits.test.fingerprint)}
 
@@ -488,7 +492,7 @@ def facts_are_rewarded(trial: Trial) -> Mapping[str, Measured]:
     scale = scale_of(splits.train)
     true = [[kind[i] for kind, i in zip(FACTS, facts(scale.data(test)[n]))] for n in range(len(test))]
     for arm, weight in (("facts rewarded", 0.0 if trial.control else 0.5), ("facts not rewarded", 0.0)):
-        fitted = fitted_on(TimeMaster(taught=TAUGHT, noise=NOISE, extension=weight), splits, trial)
+        fitted = fitted_on(replace(TEACHER, extension=weight), splits, trial)
         said = answers(fitted, test)
         share = np.array([fact_reward(answer["extension"], known, FACTS) for answer, known in zip(said, true)])
         found[arm] = Measured(share.mean(), share, test.fingerprint, {"accuracy": accuracy(said, test).mean()})
@@ -496,23 +500,24 @@ def facts_are_rewarded(trial: Trial) -> Mapping[str, Measured]:
 
 
 def four_shapes(trial: Trial) -> Splits:
-    """Sine, square, triangle and sawtooth; the test set is as large as the training set, to tell arms apart."""
-    return prepared(Classify().split(shapes(1000, seed=trial.seed), seed=trial.seed), trial)
+    """Sine, square, triangle and sawtooth: 520 to train, 120 to validate, 360 to test."""
+    return prepared(by_sample(shapes(1000, seed=trial.seed), seed=trial.seed, valid=0.12, test=0.36), trial, most=40)
 
 
 def fitted_on(system: TimeMaster, splits: Splits, trial: Trial) -> FittedNetwork:
-    """Fit one arm."""
-    updates = 8 if trial.quick else UPDATES
+    """Fit one arm; a control that has nothing to learn gets fewer updates."""
+    updates = 3 if trial.quick else UPDATES // 4 if trial.control else UPDATES
     run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
     return system.fit(splits.train, splits.valid, Classify(), run)
 
 
-def right(system: TimeMaster, splits: Splits, trial: Trial) -> Measured:
-    """Accuracy on the test set."""
-    test = cast(Sequences, splits.test)
-    fitted = fitted_on(system, splits, trial)
-    each = accuracy(answers(fitted, test), test)
-    extra = {"format_rate": fitted.report["format_rate"], "parameters": fitted.report["parameters"]}
+def right(systems: Sequence[TimeMaster], splits: Splits, trial: Trial) -> Measured:
+    """Accuracy on the test set of the one that is best on the validation data."""
+    valid, test = cast(Sequences, splits.valid), cast(Sequences, splits.test)
+    fitted = [fitted_on(system, splits, trial) for system in (systems[:1] if trial.quick else systems)]
+    best = fitted[0] if len(fitted) == 1 else max(fitted, key=lambda f: accuracy(answers(f, valid), valid).mean())
+    each = accuracy(answers(best, test), test)
+    extra = {"format_rate": best.report["format_rate"], "parameters": best.report["parameters"]}
     return Measured(each.mean(), each, test.fingerprint, extra)
 
 
