@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from timecell.credit.group_policy import SILENT, GroupPolicy, Policy, Rewarded, advantages
+from timecell.credit.group_policy import GroupPolicy, Policy, Rewarded, advantages
 from timecell.data.containers import Batch
 from timecell.errors import InputError
 from timecell.losses.preference import dpo, grpo, kl_estimate
+from timecell.networks.speaker import SILENT
 
 numbers = st.floats(-4, 4).map(lambda v: round(v, 3))
 

@@ -8,12 +8,12 @@ from timecell import catalog
 from timecell.checkpoint import seeded
 from timecell.claims import load_claims, quick
 from timecell.credit.fine_tune import UNSAID
-from timecell.credit.group_policy import SILENT
 from timecell.data.containers import Schema, Sequences
 from timecell.data.scaling import scale_of
 from timecell.data.synthetic.shapes import shapes
 from timecell.errors import InputError
 from timecell.network_system import FittedNetwork
+from timecell.networks.speaker import SILENT
 from timecell.system import Run
 from timecell.systems.series.timemaster import (
     END,

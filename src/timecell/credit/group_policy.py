@@ -28,18 +28,16 @@ from timecell.credit.rule import Loss
 from timecell.data.containers import Batch, Data, Kind
 from timecell.errors import InputError
 from timecell.losses.preference import grpo, kl_estimate
+from timecell.networks.speaker import SILENT
 from timecell.state import StateTree
 from timecell.system import Scores
-
-SILENT = -1
-"""What stands in an answer after its end."""
 
 Reward = Callable[[Int[Tensor, "N A"], Int[Tensor, "N ..."]], Float[Tensor, "N"]]
 """``reward(answers, truth)``: what each answer is worth; truth is the batch's target, a row an answer."""
 
 
 class Speaks(Protocol):
-    """What a policy must be able to do."""
+    """What a policy must be able to do; `timecell.networks.speaker.Speaker` can."""
 
     def sample(self, prompt: Float[Tensor, "B P C"], group: int, greedy: bool = False) -> Int[Tensor, "B*group A"]:
         """Answers to each prompt, one behind the other; `SILENT` after the end of one."""

@@ -109,7 +109,7 @@ class TinyCausal(Cell):
         B, L, _ = x.shape
         begun, layers = (torch.zeros(B, dtype=torch.int64, device=x.device), None) if state is None else state
         ends = begun + (L if lengths is None else lengths)
-        if ends.max() > self.context:
+        if (ends > self.context).any():
             raise InputError(
                 "TinyCausal(x)", found=f"{int(ends.max())} places", expected=f"at most context = {self.context} in all",
                 remedy="make it with a longer context, or cut the sequence",

@@ -38,7 +38,7 @@ from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Matches, Measured, Ordering, Trial, claim
 from timecell.claims.arms import prepared
 from timecell.credit.fine_tune import UNSAID, FineTune
-from timecell.credit.group_policy import SILENT, GroupPolicy, Policy, Rewarded
+from timecell.credit.group_policy import GroupPolicy, Policy, Rewarded
 from timecell.data.containers import Batch, Data, Schema, Sequences, fingerprint
 from timecell.data.render import render_series
 from timecell.data.scaling import Scale, scale_of
@@ -46,15 +46,14 @@ from timecell.data.splits import Splits, by_sample
 from timecell.data.synthetic.shapes import shapes
 from timecell.errors import InputError
 from timecell.inference import evaluating
-from timecell.layers.mlp import MLP
 from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.networks.adapters import Trainable, set_trainable
-from timecell.networks.causal_lm import CausalLM, TinyCausal
-from timecell.networks.decoding import sample
+from timecell.networks.causal_lm import TinyCausal
 from timecell.networks.pretrained import PretrainedLM, load_pretrained
+from timecell.networks.speaker import SILENT, Speaker
 from timecell.recipe import Recipe, Stage
 from timecell.rhythm.periods import fft_periods
-from timecell.state import StateTree, index
+from timecell.state import StateTree
 from timecell.system import Run, Task
 from timecell.tasks import Classify
 from timecell.tasks.answers import Answer, class_reward, fact_reward, format_reward, tagged_reward
@@ -91,7 +90,7 @@ def facts(x: Float[np.ndarray, "T C"]) -> list[int]:
     Example:
         >>> t = np.linspace(0, 1, 50)[:, None]
         >>> [kind[i] for kind, i in zip(FACTS, facts(3 * t + np.sin(2 * np.pi * 5 * t)))]
-        ['rising', 'quick', 'moderate']
+        ['rising', 'quick', 'wide']
     """
     y, t = x[:, 0].astype(np.float64), np.linspace(-0.5, 0.5, len(x))
     slope = float(t @ y / (t @ t))
@@ -143,61 +142,6 @@ class Judge:
 
 
 # --- the net ---------------------------------------------------------------------------------------------------------
-
-
-class Speaker(nn.Module):
-    """A language model with eyes: rows [B, L, 1 + S] are words (the id, then zeros) or strips of a picture (-1, pixels)."""
-
-    def __init__(self, language: CausalLM, first: int, words: int, pixels: int) -> None:
-        super().__init__()
-        self.language, self.first, self.words = language, first, words
-        self.look = MLP(pixels, (language.hidden_size,), language.hidden_size)
-
-    def forward(
-        self, x: Float[Tensor, "B L R"], state: StateTree = None, *, lengths: Int[Tensor, "B"] | None = None
-    ) -> tuple[Float[Tensor, "B L V"], StateTree]:
-        """Scores of the next word at each place."""
-        word = x[..., 0].long()
-        spoken = self.language.embed(word.clamp(min=0) + self.first)
-        seen = torch.where(word[..., None] < 0, self.look(x[..., 1:]), spoken)
-        hidden, state = self.language(seen, state, lengths=lengths)
-        return self.language.head(hidden)[..., self.first : self.first + self.words], state
-
-    def rows(self, ids: Int[Tensor, "B L"], like: Float[Tensor, "B P R"]) -> Float[Tensor, "B L R"]:
-        """Words as rows; a silent place is some word, which nobody listens to."""
-        return nn.functional.pad(ids.clamp(min=0)[..., None].to(like), (0, like.shape[-1] - 1))
-
-    @torch.no_grad()
-    def sample(self, prompt: Float[Tensor, "B P R"], group: int, greedy: bool = False) -> Int[Tensor, "B*group A"]:
-        """Answers word by word; `SILENT` after the end."""
-        logits, state = self._asked(prompt, group)
-        answers = [torch.full((len(logits),), SILENT, device=prompt.device)]
-        ended = torch.zeros_like(answers[0], dtype=torch.bool)
-        for _ in range(LONGEST):
-            word = logits[:, -1].argmax(-1) if greedy else sample(logits[:, -1])
-            answers.append(word.masked_fill(ended, SILENT))
-            ended |= word == END
-            if ended.all():
-                break
-            logits, state = self(self.rows(word[:, None], prompt), state)
-        return torch.stack(answers[1:], 1)
-
-    def scores(self, prompt: Float[Tensor, "B P R"], answers: Int[Tensor, "B*group A"]) -> Float[Tensor, "B*group A V"]:
-        """What could have been said at each place of the answers."""
-        first, state = self._asked(prompt, len(answers) // len(prompt))
-        rest, _ = self(self.rows(answers[:, :-1], prompt), state) if answers.shape[1] > 1 else (first[:, :0], None)
-        return torch.cat([first, rest], 1)
-
-    def log_p(self, prompt: Float[Tensor, "B P R"], answers: Int[Tensor, "B*group A"]) -> Float[Tensor, "B*group A"]:
-        """Log-probability of each word, 0 where `SILENT`."""
-        log_p = self.scores(prompt, answers).log_softmax(-1)
-        return log_p.gather(2, answers.clamp(min=0)[..., None])[..., 0].masked_fill(answers == SILENT, 0.0)
-
-    def _asked(self, prompt: Tensor, group: int) -> tuple[Float[Tensor, "B*group 1 V"], StateTree]:
-        """A prompt is read once for all its answers."""
-        logits, state = self(prompt)
-        rows = torch.arange(len(prompt), device=prompt.device).repeat_interleave(group)
-        return logits[rows, -1:], index(state, rows)
 
 
 class Onlooker(nn.Module):
@@ -322,7 +266,13 @@ class TimeMaster(NetworkSystem):
             language = TinyCausal(words, self.size, self.layers, heads=4, context=context)
         set_trainable(language, self.adapt)
         first = language.add_tokens(words) if isinstance(language, PretrainedLM) else 0
-        return Onlooker(Speaker(language, first, words, pixels), classes, self.height, self.width, self.strip)
+        return Onlooker(
+            Speaker(language, words, pixels, first=first, end=END, longest=LONGEST),
+            classes,
+            self.height,
+            self.width,
+            self.strip,
+        )
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
@@ -432,10 +382,10 @@ def answers(fitted: FittedNetwork, data: Sequences) -> list[Answer]:
 
 # --- claims ----------------------------------------------------------------------------------------------------------
 
-UPDATES = 120
+UPDATES = 200
 TEACHER = TimeMaster(
-    supervised=1 / 3, taught=100, noise=0.25, lr=1e-2, batch=16
-)  # few answers, a quarter of them wrong
+    supervised=0.25, taught=100, noise=0.25, lr=5e-3, batch=16
+)  # few answers, and many words are wrong
 RATES = (2e-3, 5e-3)  # of imitation alone, the better one on validation data
 
 
