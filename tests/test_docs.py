@@ -104,7 +104,9 @@ def test_the_tables_leave_nothing_out():
     assert all(f"`{rule} <" in listings.rules() for rule in ("BPTT", "TruncatedBPTT", "SLTT", "OTTT", "EProp", "RTRL"))
     for card, module in catalog.walk().items():
         known = ledger.standings(module, card.slug, ledger.read(ledger.SHIPPED))
-        row = next(line for line in listings.systems().splitlines() if f"`{card.slug}`" in line or f"`{card.slug} <" in line)
+        row = next(
+            line for line in listings.systems().splitlines() if f"`{card.slug}`" in line or f"`{card.slug} <" in line
+        )
         assert f"**{ledger.overall(s for s, _ in known.values())}**" in row
 
 

@@ -314,7 +314,13 @@ def systems() -> str:
         known = ledger.standings(module, card.slug, records)
         standing = ledger.overall(s for s, _ in known.values())
         rows.append(
-            [page_of(card.slug), escaped(card.title), escaped(card.summary), escaped(card.paper or ""), f"**{standing}**"]
+            [
+                page_of(card.slug),
+                escaped(card.title),
+                escaped(card.summary),
+                escaped(card.paper or ""),
+                f"**{standing}**",
+            ]
         )
     return table(["system", "paper", "in a sentence", "source", "its claims"], rows)
 

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from torch import nn
 
-from timecell.cell import Cell
 from timecell.combine import Sequential
 from timecell.errors import InputError
 
@@ -51,7 +50,7 @@ class SmallCNN(Sequential):
     """
 
     @classmethod
-    def example(cls) -> Cell:
+    def example(cls) -> Sequential:
         """For the checks, whose inputs are flat: pictures of 2 x 2."""
         return Sequential(nn.Unflatten(1, (1, 2, 2)), cls((1, 2, 2), 3, channels=(2,), norm=False))
 

@@ -253,7 +253,9 @@ class AnomalyScores:
             InputError: there is none.
         """
         if self.threshold is None:
-            raise InputError("threshold", found="None", expected="a number", remedy="fit with validation data, or set one")
+            raise InputError(
+                "threshold", found="None", expected="a number", remedy="fit with validation data, or set one"
+            )
         return self.scores > self.threshold
 
     def arrays(self) -> dict[str, Any]:

@@ -24,10 +24,9 @@ Source: Darlow, Regan, Risi, Seely & Jones, "Continuous thought machines" (2025)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
