@@ -63,6 +63,7 @@ def row(
         hyperparameters={"tau": 20.0},
         trials=(Trial({"tau": 10.0}, 0.1234), Trial({"tau": 20.0}, None, "ValueError: lost")),
         valid=0.8765,
+        valid_metric="accuracy",
         seconds=3.21,
         report={"parameters": 54_321, **learned, **report},
         behind=behind,
@@ -346,3 +347,35 @@ def test_the_leaderboard_fits_a_terminal() -> None:
     assert "[bold]odd[/]" in ranks[1] and sum("(baseline)" in line for line in ranks) == 2
     assert any("flow: it forecasts [x]" in line for line in lines)
     assert any("bad, seed 1: ValueError: no" in line for line in lines)
+
+
+# --- data and answers of other kinds ----------------------------------------------------------------------------------
+
+
+def asked(name: str) -> tuple[Any, Any]:
+    """A task and small data for it."""
+    from timecell.data.containers import Schema
+    from timecell.data.synthetic.edge_stream import edge_stream
+    from timecell.data.synthetic.point_processes import hawkes
+    from timecell.tasks import every
+
+    t, rng = np.arange(400), np.random.default_rng(0)
+    values = np.stack([np.sin(t / 4), np.cos(t / 4)], 1) + 0.1 * rng.normal(size=(400, 2))
+    series = Series(values, Schema("series", ("a", "b"), period=25))
+    data = {
+        "next-event": lambda: hawkes(sequences=20, end=30.0).data,
+        "link": lambda: edge_stream(nodes=30, edges=600).data,
+        "co-smooth": lambda: Series(rng.poisson(0.3, (400, 2)).astype(float), Schema("series", ("u", "v"), spikes=True)),
+    }.get(name, lambda: series)
+    return every()[name](**({"targets": ("a",)} if name == "decode" else {})), data()
+
+
+@pytest.mark.parametrize("name", ["next-event", "link", "co-smooth", "decode", "impute", "detect"])
+def test_every_kind_of_data_and_answer_has_its_figures(name, tmp_path):
+    from timecell.compare import Settings, compare
+
+    task, data = asked(name)
+    c = compare(data, task, [], Settings(seeds=1, trials=1, updates=1, jobs=1, progress=False))
+    text = page(c, data, task, source="file.csv")
+    assert "The data" in text and "Answers" in text and text.count('class="plot"') >= 3
+    assert "NaN" not in text.split("plotly")[0]

@@ -13,18 +13,17 @@ from timecell.claims.declare import Trial
 from timecell.claims.statements import Measured
 from timecell.data.containers import Sequences
 from timecell.data.splits import Splits
-from timecell.network_system import FittedNetwork, NetworkSystem
-from timecell.system import Run, Task
+from timecell.system import Run, System, Task
 
 
 class Arm(NamedTuple):
     """A fitted system and what it scored on the test set."""
 
-    fitted: FittedNetwork
+    fitted: Any
     measured: Measured
 
 
-def tuned(system: NetworkSystem, space: Mapping[str, Sequence[Any]], splits: Splits, task: Task, run: Run) -> Arm:
+def tuned(system: System, space: Mapping[str, Sequence[Any]], splits: Splits, task: Task, run: Run) -> Arm:
     """Fit every setting in the space, choose on the validation data, score that one on the test data.
 
     Args:
@@ -37,12 +36,14 @@ def tuned(system: NetworkSystem, space: Mapping[str, Sequence[Any]], splits: Spl
     tried = []
     for values in product(*space.values()):
         chosen = dict(zip(space, values))
-        fitted = replace(system, **chosen).fit(splits.train, splits.valid, task, run)
+        fitted = replace(system, **chosen).fit(  # type: ignore[type-var]
+            splits.train, splits.valid, task, run
+        )
         scores = task.score(fitted.predict(splits.valid), splits.valid)
         tried.append((scores.value if scores.higher_is_better else -scores.value, fitted, chosen))
     _, best, chosen = max(tried, key=lambda one: one[0])
     scores = task.score(best.predict(splits.test), splits.test)
-    extra = {**chosen, "parameters": best.report["parameters"], "operations": best.report["synaptic_operations"]}
+    extra = {**chosen, "parameters": best.report["parameters"], "operations": best.report.get("synaptic_operations")}
     return Arm(best, Measured(scores.value, scores.items, splits.test.fingerprint, extra))
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from timecell import catalog
 from timecell.cli.command import Answer, Command, Folder
 from timecell.cli.reading import Names, Reading, everything
-from timecell.errors import unknown_name
+from timecell.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from timecell.system import System
@@ -53,6 +53,11 @@ class Compare(Reading):
         from timecell.report import print_comparison, write_html
 
         data, task = self.load()
+        if task.name == "detect" and data.schema.label is None:
+            raise InputError(
+                "target", found="no column that marks anomalies", expected="one of 0 and 1, to score by",
+                remedy="name it (--target NAME); without one, `timecell train` and `predict` give scores and alarms",
+            )  # fmt: skip
         out = self.out or Path("runs") / f"{self.file.name.partition('.')[0]}-{task.name}"
         settings = Settings(
             seeds=self.seeds, trials=self.trials, updates=self.updates, jobs=self.jobs, seconds=self.seconds, out=out

@@ -120,6 +120,7 @@ def verdict(tried: Sequence[Outcome], tested: Sequence[Outcome]) -> Row | Failed
         hyperparameters=hyperparameters(best[0].system),
         trials=tuple(trial(*outcome) for outcome in tried),
         valid=best[1].value,
+        valid_metric=best[1].primary,
         seconds=float(np.mean([s.seconds for s in scored])),
         report=scored[0].report,
     )

@@ -55,6 +55,7 @@ class Row:
         hyperparameters: the chosen ones.
         trials: all that were tried, in order.
         valid: validation score of the chosen trial.
+        valid_metric: what that is a score of; without labels it may be another metric than on the test part.
         behind: difference from the best row; None for the best row itself and where items were not scored one by one.
         seconds: mean wall time of a refit, while other fits ran beside it.
         report: what the first seed's fit says of itself: parameters, curves, synaptic operations, ...
@@ -69,6 +70,7 @@ class Row:
     hyperparameters: Mapping[str, Any]
     trials: tuple[Trial, ...]
     valid: float
+    valid_metric: str
     seconds: float
     report: Mapping[str, Any]
     behind: Behind | None = None

@@ -107,7 +107,7 @@ def learning(c: Comparison) -> str:
     trained = [row for row in c.rows if figures.history(row)]
     if not trained:
         return ""
-    score = f"validation {words.metric(c.metric)}"
+    score = f"validation {words.metric(trained[0].valid_metric)}"
     panels = {"training loss": "train_loss", "validation loss": "valid_loss", score: "valid_score"}
     caption = f"Learning curves of the first refit (seed {c.settings.first_seed}) of each system trained by updates."
     strokes = {row.slug: look.strokes(c)[row.slug] for row in trained}
@@ -258,7 +258,7 @@ def costs(c: Comparison) -> str:
         for row in c.rows
         for t in row.trials
     ]
-    tried = table(["system", "setting", f"validation {words.metric(c.metric)}"], trials, "ttt")
+    tried = table(["system", "setting", f"validation {words.metric(c.rows[0].valid_metric)}"], trials, "ttt")
     return section(
         "Settings, work, all metrics",
         table(head, rows, "ttnnn"),

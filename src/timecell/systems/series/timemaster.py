@@ -17,7 +17,8 @@ class stands, and an answer of the wrong form says nothing (all classes equal).
 
 Where we differ: the paper's model has three billion weights (Qwen2.5-VL), and a second model wrote the answers it imitates
 and judged its extensions; here a decoder of two layers is trained from nothing on answers from a template, and facts are
-judged by rule. ``backbone="folder"`` puts a causal model of Hugging Face in its place, with our words added to its own.
+judged by rule; pictures are cut into strips, not patches. ``backbone="folder"`` puts a causal model of Hugging Face in its
+place, with our words added to its own.
 
 Source: Zhang et al., "TimeMaster" (2025), arXiv:2506.13705.
 """
