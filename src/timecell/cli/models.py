@@ -201,7 +201,7 @@ def read_new(file: Path, options: Mapping[str, Any], label: str | None) -> AnyDa
 
 
 def with_channels(data: Any, schema: Schema, file: Path) -> Any:
-    """The data with the channels (of events: the marks) of the training data in their order.
+    """The data with the channels (of events: the marks) of the training data in their order; edges as they are.
 
     Raises:
         DataError: the file lacks a channel, has a mark that training did not know, or is of the other kind.
@@ -209,6 +209,8 @@ def with_channels(data: Any, schema: Schema, file: Path) -> Any:
     from timecell.data.event_sequences import EventSequences
 
     found = data.schema
+    if found.kind == schema.kind == "edges":
+        return data
     flags = {f"{name} seen" for name in schema.channels}  # of the task impute, beside each channel
     wanted = [name for name in schema.channels if name not in flags]
     if isinstance(data, EventSequences) and schema.kind == found.kind:

@@ -9,6 +9,8 @@ from timecell.credit.checks import check
 from timecell.credit.compose import Rule
 from timecell.credit.continual import Replay
 from timecell.credit.counter_current import CounterCurrent, with_counter_current
+from timecell.credit.fine_tune import FineTune
+from timecell.credit.group_policy import GroupPolicy
 from timecell.credit.layers import Layer, layers_of
 from timecell.credit.online import OTTT, TESS, EProp
 from timecell.credit.project import HebbianProjection, HebbianSubspace, with_lateral_units
@@ -33,9 +35,11 @@ __all__ = [
     "EProp",
     "Eligibility",
     "Factors",
+    "FineTune",
     "FixedFeedback",
     "Full",
     "Gradient",
+    "GroupPolicy",
     "HebbianProjection",
     "HebbianSubspace",
     "Instantaneous",

@@ -26,6 +26,7 @@ from timecell.data.read_nwb import read_nwb
 from timecell.data.read_wav import read_wav
 from timecell.data.readers import describe, load, read_events
 from timecell.data.recordings import Annotation, Recording
+from timecell.data.render import render_series
 from timecell.data.scaling import Standardise
 from timecell.data.sounds import Sound, cochleagram
 from timecell.data.spikes import SpikeTrains
@@ -88,6 +89,7 @@ __all__ = [
     "read_nwb",
     "read_wav",
     "render_events",
+    "render_series",
     "spoken_digits",
     "taxi",
 ]

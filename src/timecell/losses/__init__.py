@@ -1,6 +1,7 @@
 """What is minimised: pure functions of what output units did and of what they should have done."""
 
 from timecell.losses.contrastive import info_nce
+from timecell.losses.preference import dpo, grpo, kl_estimate
 from timecell.losses.spiking import (
     activity_bounds,
     activity_l1,
@@ -19,9 +20,12 @@ from timecell.losses.spiking import (
 __all__ = [
     "activity_bounds",
     "activity_l1",
+    "dpo",
     "first_spike_ce",
     "first_spike_time",
+    "grpo",
     "info_nce",
+    "kl_estimate",
     "membrane_ce",
     "membrane_mse",
     "membrane_peak",

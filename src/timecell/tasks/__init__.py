@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from typing import Any
 
+from timecell.tasks.answers import Answer
 from timecell.tasks.candidates import LinkScores
 from timecell.tasks.classify import Classify
 from timecell.tasks.communities import Communities
@@ -29,6 +30,7 @@ from timecell.tasks.structure import Structure
 
 __all__ = [
     "AnomalyScores",
+    "Answer",
     "ClassScores",
     "Classify",
     "CoSmoothing",

@@ -199,7 +199,7 @@ def lagged(data: Stretches, at: np.ndarray, lags: int) -> Float[np.ndarray, "S F
     """
     seen = at[:, None] - data.lag - np.arange(lags)
     values = fill_forward(data.series.values[None, : data.stop, list(data.inputs)])[0]
-    return np.where((seen >= 0)[..., None], values[seen.clip(0)], 0.0).reshape(len(at), -1)
+    return np.where((seen >= 0)[..., None], values[seen.clip(0, data.stop - 1)], 0.0).reshape(len(at), -1)
 
 
 def _designs(train: Data, valid: Data, lags: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
