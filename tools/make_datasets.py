@@ -106,7 +106,7 @@ def badges(source: Path) -> bytes:
     with np.load(source, allow_pickle=False) as events:
         time, mark, length = events["time"], events["mark"], events["length"]
     ends = np.cumsum(length)
-    rows = ["user,time,badge"]
+    rows = ["user,time,mark"]
     for number, user in enumerate(np.linspace(0, len(length) - 1, USERS).astype(int)):
         own = slice(ends[user] - length[user], ends[user])
         rows += [f"{number},{t:.3f},{k}" for t, k in zip(time[own], mark[own])]

@@ -7,7 +7,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +173,18 @@ def layers() -> str:
 
 
 def rules() -> str:
-    """Credit rules: dataclasses that cut time and fill gradients."""
-    found = [c for c in public(credit).values() if is_dataclass(c) and hasattr(c, "backward") and c is not credit.Rule]
+    """Credit rules: dataclasses that cut time and fill gradients; not those that must be told something first."""
+    found = [
+        c
+        for c in public(credit).values()
+        if is_dataclass(c) and hasattr(c, "backward") and c is not credit.Rule and not required(c)
+    ]
     return table(["rule", "what it is", "exact", "local", "time", "space"], [_rule(c) for c in found])
+
+
+def required(c: Any) -> list[str]:
+    """The fields without a default."""
+    return [f.name for f in fields(c) if f.default is MISSING and f.default_factory is MISSING]
 
 
 def _rule(c: Any) -> list[str]:

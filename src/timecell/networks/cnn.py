@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from timecell.combine import Sequential
 from timecell.errors import InputError
@@ -24,6 +25,18 @@ def relu(size: tuple[int, int, int]) -> nn.Module:
     return nn.ReLU()
 
 
+class Pictures(nn.Module):
+    """Flat pictures of one instant in their shape; those that have it stay as they are."""
+
+    def __init__(self, picture: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.picture = tuple(picture)
+
+    def forward(self, x: Float[Tensor, "N ..."]) -> Float[Tensor, "N C H W"]:
+        """[N, C H W] or [N, C, H, W] -> [N, C, H, W]."""
+        return x.reshape(len(x), *self.picture)
+
+
 class SmallCNN(Sequential):
     """A few convolutions, each halving the picture, and a linear map.
 
@@ -34,7 +47,7 @@ class SmallCNN(Sequential):
         units: makes the units of a block, e.g. ``lambda size: LIF(size, tau=2.0)``.
         norm: batch norm behind each convolution, over batch, time and space.
 
-    Shapes: x [B, T, C, H, W] -> y [B, T, D].
+    Shapes: x [B, T, C, H, W], or flat [B, T, C H W] -> y [B, T, D].
 
     Raises:
         InputError: the picture is too small for so many blocks.
@@ -50,9 +63,9 @@ class SmallCNN(Sequential):
     """
 
     @classmethod
-    def example(cls) -> Sequential:
+    def example(cls) -> SmallCNN:
         """For the checks, whose inputs are flat: pictures of 2 x 2."""
-        return Sequential(nn.Unflatten(1, (1, 2, 2)), cls((1, 2, 2), 3, channels=(2,), norm=False))
+        return cls((1, 2, 2), 3, channels=(2,), norm=False)
 
     def __init__(
         self, picture: tuple[int, int, int], outputs: int, channels: Sequence[int] = (16, 32), *, units: Units = relu,
@@ -65,7 +78,7 @@ class SmallCNN(Sequential):
                 "SmallCNN(picture)", found=f"{height} x {width} pixels", expected=f"at least {shrunk} x {shrunk} for "
                 f"{len(channels)} blocks that halve it", remedy="use fewer blocks",
             )  # fmt: skip
-        parts: list[nn.Module] = []
+        parts: list[nn.Module] = [Pictures(picture)]
         for before, after in pairwise((inputs, *channels)):
             parts.append(nn.Conv2d(before, after, 3, padding=1, bias=not norm))
             parts += [nn.BatchNorm2d(after)] if norm else []

@@ -45,7 +45,7 @@ class CoSmoothing:
         >>> task = CoSmoothing()
         >>> parts = task.split(series)
         >>> batch = parts.train.batch(np.arange(1))
-        >>> bool((batch.x[0, 11, :] == batch.target[0, 10, :]).all())  # the input is one bin late
+        >>> bool((batch.x[0, 12] == batch.target[0, 11, :3]).all())  # the input is one bin late
         True
     """
 

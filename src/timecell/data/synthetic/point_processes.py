@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import log_ndtr, logsumexp
 
 from timecell.data.event_sequences import EventSequences
 from timecell.errors import InputError
@@ -297,6 +296,8 @@ class MarkovRenewal:
 
     def compensator(self, memory: Int[np.ndarray, "R"], tau: Float[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
         """-log S(tau), S = sum_k p_k S_k."""
+        from scipy.special import log_ndtr, logsumexp  # here, so that `import timecell.tasks` stays light
+
         return -logsumexp(log_ndtr(-self._z(memory, tau)), b=self.next[memory], axis=1)
 
     def _z(self, memory: np.ndarray, tau: np.ndarray) -> Float[np.ndarray, "R K"]:
