@@ -45,7 +45,9 @@ def plant(tmp_path):
     flow = np.sin(2 * np.pi * t / 24) + 0.05 * rng.normal(size=500)
     odd = np.isin(t, [300, 301, 430])
     flow[odd] += 2
-    rows = [(i * 3600, round(f, 4), round(f + 0.1 * rng.normal(), 4), int(a)) for i, (f, a) in enumerate(zip(flow, odd))]
+    rows = [
+        (i * 3600, round(f, 4), round(f + 0.1 * rng.normal(), 4), int(a)) for i, (f, a) in enumerate(zip(flow, odd))
+    ]
     return write(tmp_path / "plant.csv", "time,flow,heat,anomaly", rows)
 
 
@@ -79,7 +81,9 @@ def test_steps_get_scores_and_alarms(call, plant, tmp_path):
 
 
 def test_detectors_are_not_compared_without_labels(call, plant, tmp_path):
-    bare = write(tmp_path / "bare.csv", "time,flow", [line.split(",")[:2] for line in plant.read_text().splitlines()[1:]])
+    bare = write(
+        tmp_path / "bare.csv", "time,flow", [line.split(",")[:2] for line in plant.read_text().splitlines()[1:]]
+    )
     status, _, err = call("compare", bare, "--task", "detect", "--out", tmp_path / "out")
     assert status == 2 and "--target NAME" in err
 

@@ -365,7 +365,9 @@ def asked(name: str) -> tuple[Any, Any]:
     data = {
         "next-event": lambda: hawkes(sequences=20, end=30.0).data,
         "link": lambda: edge_stream(nodes=30, edges=600).data,
-        "co-smooth": lambda: Series(rng.poisson(0.3, (400, 2)).astype(float), Schema("series", ("u", "v"), spikes=True)),
+        "co-smooth": lambda: Series(
+            rng.poisson(0.3, (400, 2)).astype(float), Schema("series", ("u", "v"), spikes=True)
+        ),
     }.get(name, lambda: series)
     return every()[name](**({"targets": ("a",)} if name == "decode" else {})), data()
 
