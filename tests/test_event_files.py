@@ -165,5 +165,5 @@ def test_a_truncated_archive(tmp_path):
 
 def test_the_badges_that_ship():
     data = events(read_csv(FOLDER / "badges.csv.gz"))
-    assert len(data) == 400 and len(data.schema.classes) == 22 and data.schema.label == "badge"
+    assert len(data) == 400 and len(data.schema.classes) == 22 and data.schema.label == "mark"
     assert data.resolution is None and data.counts.min() >= 40

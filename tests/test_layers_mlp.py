@@ -41,9 +41,9 @@ def test_a_small_cnn_and_its_spiking_twin_have_the_same_weights():
     assert plain.state_dict().keys() <= spiking.state_dict().keys()
     assert {k: v.shape for k, v in plain.named_parameters()} == {k: v.shape for k, v in spiking.named_parameters()}
     assert plain(x)[0].shape == spiking(x)[0].shape == (2, 3, 4)
-    with tc.record(spiking, "2") as inside:
+    with tc.record(spiking, "3") as inside:
         spiking(x)
-    assert set(inside["2"].unique().tolist()) <= {0.0, 1.0}
+    assert set(inside["3"].unique().tolist()) <= {0.0, 1.0}
 
 
 def test_credit_rules_find_the_layers_of_a_small_cnn():
