@@ -158,7 +158,7 @@ STEPS, UPDATES = 6, 300
 
 
 @claim(
-    "at an equal budget TESS is at most a few points less accurate than backpropagation through time",
+    "at an equal budget TESS is at most two points less accurate than backpropagation through time",
     source="abstract: within about 1.4 points on four data sets of images and events",
     control="labels of training and validation shuffled: both at chance",
     shows=NonInferior("TESS", "BPTT"),
