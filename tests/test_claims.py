@@ -264,6 +264,9 @@ def test_confirmation_and_calibration_seeds_never_meet():
         Outcome("clear", Evidence((99,), (clear(Trial(99)),), None), Evidence((), (), None), 1.0)
     with pytest.raises(InputError, match="seeds: found 101, expected 2 to 100"):
         calibrate(clear, seeds=101)
+    with pytest.raises(InputError, match="0 to 98"):
+        calibrate(clear, seeds=2, first=99)
+    assert calibrate(clear, seeds=2, first=40)[0].seeds == (40, 41)
     shown, control = calibrate(clear, seeds=2)
     assert shown.seeds == control.seeds == (0, 1)
     assert shown.judgement.findings[0].mean == pytest.approx(0.2, abs=0.05)

@@ -106,18 +106,22 @@ def quick(claim: Claim) -> dict[str, Measured]:
 
 
 def calibrate(
-    claim: Claim, seeds: int = 3, jobs: int = 1, say: Callable[[str], None] = lambda line: None
+    claim: Claim, seeds: int = 3, jobs: int = 1, say: Callable[[str], None] = lambda line: None, first: int = 0
 ) -> tuple[Evidence, Evidence]:
-    """Measure a claim and its control on seeds 0, 1, ..., judged with margins of zero, to choose margins by.
+    """Measure a claim and its control on seeds `first`, `first` + 1, ..., judged with margins of zero, to choose by.
 
     Raises:
         InputError: more than the hundred seeds there are for this, or fewer than 2.
     """
     if not 2 <= seeds <= CONFIRM:
         raise InputError("seeds", found=seeds, expected=f"2 to {CONFIRM}", remedy="3 are usual")
+    if not 0 <= first <= CONFIRM - seeds:
+        raise InputError("first", found=first, expected=f"0 to {CONFIRM - seeds}", remedy="later seeds confirm")
     run, zero = _Runner(claim, jobs, time.monotonic(), math.inf, say, Journal()), dict.fromkeys(claim.margins, 0.0)
-    shown = run.settle([seeds], False, lambda seen: judge(claim.shows, zero, seen), first=0)
-    control = run.settle([seeds], True, lambda seen: claim.control_shows.judge(claim.shows, zero, seen, ERROR), first=0)
+    shown = run.settle([seeds], False, lambda seen: judge(claim.shows, zero, seen), first=first)
+    control = run.settle(
+        [seeds], True, lambda seen: claim.control_shows.judge(claim.shows, zero, seen, ERROR), first=first
+    )
     return shown, control
 
 

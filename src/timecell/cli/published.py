@@ -191,7 +191,7 @@ class Verify(_Measuring):
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate(_Measuring):
-    """Measure the claims of a system on seeds 0, 1, ..., to choose margins by before they are confirmed.
+    """Measure the claims of a system on seeds below 100, to choose margins by before they are confirmed.
 
         timecell calibrate delay-learning
 
@@ -200,10 +200,12 @@ class Calibrate(_Measuring):
     Attributes:
         slug: which one; `timecell systems` lists them.
         seeds: how many; up to 100.
+        first: the first of them; fresh ones judge what was chosen on others.
     """
 
     slug: Slug
     seeds: int = 3
+    first: int = 0
 
     def run(self) -> Answer:
         """The scores and the contrasts of each claim and its control."""
@@ -212,7 +214,8 @@ class Calibrate(_Measuring):
         for claim, file in self.claims(self.slug, self.claim):
             shown.append(claim_told(claim, None))
             document[claim.name] = {}
-            for name, evidence in zip(("measured", "negative control"), calibrate(claim, self.seeds, self.jobs, say)):
+            found = calibrate(claim, self.seeds, self.jobs, say, self.first)
+            for name, evidence in zip(("measured", "negative control"), found):
                 document[claim.name][name] = unjudged(evidence)
                 shown.append(evidence_told(name, evidence, measured))
             shown.append(f"  margins to set in {file}: {', '.join(claim.margins)}\n")
