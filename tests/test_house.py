@@ -23,7 +23,7 @@ HOUSE = [
     *("system", "tasks"),
     *("recipe", "credit", "inference", "generate", "lens", "plot"),
     *("progress", "checkpoint", "interrupt", "distributed", "train"),
-    *("network_system", "point_process_system", "edge_system", "estimator"),
+    *("fitted_module", "network_system", "point_process_system", "edge_system", "estimator"),
     *("catalog", "claims"),
     *("controls", "event_models", "systems", "compare"),
     *("report", "serve", "cli"),

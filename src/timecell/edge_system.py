@@ -17,12 +17,10 @@ The edges of one call do not see each other, so their number is part of the mode
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,21 +30,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timecell import checkpoint
-from timecell._version import __version__
 from timecell.card import Card
 from timecell.checkpoint import Checkpoint, seeded
 from timecell.config import from_dict, to_dict
 from timecell.data.containers import AnyData, Data, Schema
 from timecell.data.temporal_edges import Events, TemporalEdges
-from timecell.errors import DataError, InputError, TimecellError
-from timecell.inference import evaluating
+from timecell.errors import InputError, TimecellError
+from timecell.fitted_module import FittedModule
+from timecell.inference import device_of, evaluating
 from timecell.interrupt import noted
-from timecell.pretrained import read_folder, write_folder
 from timecell.progress import display
 from timecell.recipe import Stage
-from timecell.system import Run, Scores, Task
+from timecell.system import Run, Scores, Task, require_accepted
 from timecell.tasks.candidates import LinkScores, temporal
 from timecell.tasks.link import LinkPrediction
+from timecell.tasks.truth import require_same
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,7 @@ class EdgeSystem:
             DataError: a checkpoint is damaged.
             TimecellError: the loss is not finite.
         """
-        reason = self.accepts(train.schema, task)
-        if reason is not None:
-            raise InputError(
-                self.card.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
-            )
+        require_accepted(self, train.schema, task)
         if run.devices > 1:
             raise InputError("run.devices", found=run.devices, expected="1: a stream has one order", remedy="pass 1")
         assert isinstance(task, LinkPrediction)
@@ -136,7 +130,7 @@ class EdgeSystem:
 
 
 @dataclass(frozen=True)
-class FittedEdges:
+class FittedEdges(FittedModule):
     """A trained net with all that is needed to use it on streams with the same features, whoever their nodes are.
 
     Attributes:
@@ -174,16 +168,12 @@ class FittedEdges:
         Raises:
             InputError: the edges have other features than the training edges, or all of them are history.
         """
-        if edges.schema.channels != self.schema.channels:
-            raise InputError(
-                "data.schema.channels", found=edges.schema.channels, expected=f"{self.schema.channels}, as in training",
-                remedy="bring the same columns in the same order",
-            )  # fmt: skip
+        require_same("channels", edges.schema.channels, self.schema.channels)
         if not len(edges):
             raise InputError(
                 "edges", found="no edge after the history", expected="at least one", remedy="lower `begin`"
             )
-        device = next(self.network.parameters()).device
+        device = device_of(self.network)
         logits = []
         with evaluating(self.network):
             state = self.network.initial_state(len(edges.nodes))  # type: ignore[operator]
@@ -199,47 +189,20 @@ class FittedEdges:
         scores[:, 1:][others < 0] = np.nan
         return scores
 
-    def save(self, folder: Path) -> None:
-        """Write config.json, model.safetensors and README.md, each whole or not at all; `load` reads them."""
-        parts = {name: to_dict(getattr(self, name)) for name in ("system", "schema", "task", "scale", "report")}
-        card = self.system.card
-        settings = {k: v for k, v in parts["system"].items() if k != "class"}
-        text = (
-            f"# {card.title}\n\n{card.summary}\n\nPaper: {card.paper}\n\nTask: {self.task.name}. "
-            f"{self.report.get('parameters')} trainable parameters, {self.report.get('updates')} updates.\n\n"
-            f"Settings: `{json.dumps(settings)}`\n\nLoad with `timecell.edge_system.FittedEdges.load(folder)`.\n"
-        )
-        write_folder(Path(folder), {"timecell": __version__, **parts}, self.network.state_dict(), text)
+    def config(self) -> dict[str, Any]:
+        """With the scale."""
+        return {**super().config(), "scale": to_dict(self.scale)}
 
     @classmethod
-    def load(cls, folder: Path, classes: Iterable[type] = ()) -> FittedEdges:
-        """What was saved in a folder.
+    def parts(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], classes: Iterable[type]) -> dict[str, Any]:
+        """With the scale."""
+        return {**super().parts(config, tensors, classes), "scale": from_dict(config["scale"], classes)}
 
-        Args:
-            folder: with config.json and model.safetensors.
-            classes: systems from outside timecell that it may name.
-
-        Raises:
-            DataError: a file is missing or damaged, or the two do not belong together.
-            InputError: the folder names a class that is neither timecell's nor one of `classes`.
-        """
-        folder = Path(folder)
-        config, tensors = read_folder(folder)
-        try:
-            system, schema, task, scale = (
-                from_dict(config[key], classes) for key in ("system", "schema", "task", "scale")
-            )
-            with seeded(0):
-                net = system.build(len(schema.channels))
-            net.load_state_dict(tensors)
-        except TimecellError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
-            raise DataError(
-                str(folder / "config.json"), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
-                remedy="save the model again",
-            ) from e  # fmt: skip
-        return cls(system, schema, task, scale, net.eval(), config["report"])
+    @classmethod
+    def untrained(cls, parts: Mapping[str, Any]) -> nn.Module:
+        """As its system builds it."""
+        net: nn.Module = parts["system"].build(len(parts["schema"].channels))
+        return net
 
 
 @dataclass

@@ -60,6 +60,16 @@ def assess(net: nn.Module, data: Data, task: Task, batch: int = 256) -> tuple[fl
     return loss / len(data), task.score(task.prediction(torch.cat(answers), data), data)
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """Where its parameters are; the CPU for a net without any.
+
+    Example:
+        >>> device_of(nn.ReLU())
+        device(type='cpu')
+    """
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
+
+
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Inside, the net is in eval mode and builds no graph; afterwards each module is in the mode it was in."""
@@ -75,7 +85,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 def _outputs(net: nn.Module, data: Data, size: int) -> Iterator[tuple[Float[Tensor, "B T K"], Batch]]:
     """The outputs of all samples, in order, with the batches they belong to."""
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     for start in range(0, len(data), size):
         batch = data.batch(np.arange(start, min(start + size, len(data)))).to(device)
         yield run_slice(net, batch, slice(0, batch.x.shape[1]), None)[0], batch

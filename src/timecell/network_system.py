@@ -7,30 +7,26 @@ and the files on disk are here, once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
-from torch import nn
+from torch import Tensor, nn
 
-from timecell._version import __version__
 from timecell.card import Card
 from timecell.checkpoint import seeded
-from timecell.config import from_dict, to_dict
 from timecell.credit import BPTT, Credit
 from timecell.data.containers import Data, Schema, Sequences
 from timecell.data.scaling import Scale, scale_from_json, scale_of
-from timecell.errors import DataError, InputError, TimecellError
-from timecell.inference import predict
+from timecell.fitted_module import FittedModule
+from timecell.inference import device_of, predict
 from timecell.lens import synaptic_operations
-from timecell.pretrained import read_folder, write_folder
 from timecell.recipe import Recipe
-from timecell.system import Run, Task
+from timecell.system import Run, Task, require_accepted
+from timecell.tasks.truth import require_same
 from timecell.train import Trained, fit
 
 
@@ -90,11 +86,7 @@ class NetworkSystem:
         Raises:
             InputError: the data or the task are not accepted; and what `timecell.fit` raises.
         """
-        reason = self.accepts(train.schema, task)
-        if reason is not None:
-            raise InputError(
-                self.card.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
-            )
+        require_accepted(self, train.schema, task)
         scale = scale_of(train)
         near, held_out = scale.data(train), scale.data(valid)
         outputs = task.outputs(train)
@@ -107,7 +99,7 @@ class NetworkSystem:
 
 
 @dataclass(frozen=True)
-class FittedNetwork:
+class FittedNetwork(FittedModule):
     """A trained network with all that is needed to use it on new data of the same kind.
 
     Attributes:
@@ -131,17 +123,15 @@ class FittedNetwork:
     report: Mapping[str, Any] = field(default_factory=dict)
     calibration: Shaped[np.ndarray, "..."] | None = None
 
+    weights: ClassVar[str] = "network."
+
     def predict(self, data: Data) -> Any:
         """The task's prediction, in the units of the data.
 
         Raises:
             InputError: the data have other channels than the training data.
         """
-        if data.schema.channels != self.schema.channels:
-            raise InputError(
-                "data.schema.channels", found=data.schema.channels, expected=f"{self.schema.channels}, as in training",
-                remedy="bring the same columns in the same order",
-            )  # fmt: skip
+        require_same("channels", data.schema.channels, self.schema.channels)
         prediction = predict(self.network, self.scale.data(self._known(data)), self.task)
         units = self.scale.of_answers(data)
         if units is not None and hasattr(prediction, "rescaled"):
@@ -163,82 +153,34 @@ class FittedNetwork:
             return self
         return replace(self, calibration=self.task.calibration(self.predict(valid), valid))
 
-    def save(self, folder: Path) -> None:
-        """Write config.json, model.safetensors and README.md, each whole or not at all; `load` reads them."""
-        config = {
-            "timecell": __version__,
-            "system": to_dict(self.system),
-            "schema": to_dict(self.schema),
-            "task": to_dict(self.task),
-            "scale": self.scale.to_json(),
-            "outputs": self.outputs,
-            "report": to_dict(self.report),
-        }
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        if self.calibration is not None:
-            tensors["calibration"] = torch.from_numpy(self.calibration)
-        write_folder(Path(folder), config, tensors, self._card_text())
+    def config(self) -> dict[str, Any]:
+        """With the scale and the number of outputs."""
+        return {**super().config(), "scale": self.scale.to_json(), "outputs": self.outputs}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """With the calibration."""
+        known = {} if self.calibration is None else {"calibration": torch.from_numpy(self.calibration)}
+        return {**super().tensors(), **known}
 
     @classmethod
-    def load(cls, folder: Path, classes: Iterable[type] = ()) -> FittedNetwork:
-        """What was saved in a folder.
+    def parts(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], classes: Iterable[type]) -> dict[str, Any]:
+        """With scale, outputs and calibration."""
+        calibration = tensors["calibration"].numpy() if "calibration" in tensors else None
+        scale = scale_from_json(config["scale"])
+        named = super().parts(config, tensors, classes)
+        return {**named, "scale": scale, "outputs": config["outputs"], "calibration": calibration}
 
-        Args:
-            folder: with config.json and model.safetensors.
-            classes: systems or tasks from outside timecell that it may name.
-
-        Raises:
-            DataError: a file is missing or damaged, or the two do not belong together.
-            InputError: the folder names a class that is neither timecell's nor one of `classes`.
-        """
-        folder = Path(folder)
-        config, tensors = read_folder(folder)
-        place = folder / "config.json"
-        try:
-            system, schema, task = (from_dict(config[key], classes) for key in ("system", "schema", "task"))
-            scale, outputs, report = scale_from_json(config["scale"]), config["outputs"], config["report"]
-            with seeded(0):
-                net = system.build(schema, outputs)
-            recipe = system.recipe()
-            recipe.reach(net, recipe.last, 1.0)
-            place = folder / "model.safetensors"
-            calibration = tensors.pop("calibration", None)
-            net.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
-        except TimecellError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
-            raise DataError(
-                str(place), found=f"{type(e).__name__}: {e}", expected="the file as `save` wrote it",
-                remedy="save the model again",
-            ) from e  # fmt: skip
-        array = None if calibration is None else calibration.numpy()
-        return cls(system, schema, task, scale, outputs, net.eval(), report, array)
-
-    def _card_text(self) -> str:
-        card, best = self.system.card, self.report.get("best")
-        settings = {k: v for k, v in to_dict(self.system).items() if k != "class"}
-        lines = [
-            f"# {card.title}", card.summary, f"Paper: {card.paper}" if card.paper else "",
-            f"Task: {self.task.name}. {self.report.get('parameters')} trainable parameters, "
-            f"{self.report.get('updates')} updates.",
-            f"On validation data: {best['metric']} {best['valid_score']:.4g} (chosen on them, so it flatters)." if best else "",
-            f"Settings: `{json.dumps(settings)}`",
-            "Load with `timecell.network_system.FittedNetwork.load(folder)`.",
-        ]  # fmt: skip
-        return "\n\n".join(line for line in lines if line) + "\n"
+    @classmethod
+    def untrained(cls, parts: Mapping[str, Any]) -> nn.Module:
+        """As its system builds it, with what the recipe changes in the course of a training as it is at the end."""
+        net: nn.Module = parts["system"].build(parts["schema"], parts["outputs"])
+        recipe = parts["system"].recipe()
+        recipe.reach(net, recipe.last, 1.0)
+        return net
 
 
 def report_of(trained: Trained, parameters: int, valid: Data) -> dict[str, Any]:
     """What a fit says of itself, as JSON values; operations are means over at most 256 validation samples."""
     sample = valid.batch(np.arange(min(256, len(valid))))
-    device = next((p.device for p in trained.network.parameters()), torch.device("cpu"))
-    return {
-        "parameters": parameters,
-        "synaptic_operations": synaptic_operations(trained.network, sample.to(device)),
-        "updates": trained.updates,
-        "seconds": trained.seconds,
-        "stopped_early": trained.stopped_early,
-        "hit_time_cap": trained.hit_time_cap,
-        "best": trained.best,
-        "history": list(trained.history),
-    }
+    operations = synaptic_operations(trained.network, sample.to(device_of(trained.network)))
+    return {"parameters": parameters, "synaptic_operations": operations, **trained.report()}

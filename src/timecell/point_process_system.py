@@ -8,10 +8,8 @@ nothing of events and answer with the numbers of a decoder.)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -19,20 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from timecell._version import __version__
 from timecell.card import Card
 from timecell.checkpoint import seeded
-from timecell.config import from_dict, to_dict
 from timecell.data.containers import Batch, Data, Kind, Schema
 from timecell.data.event_sequences import EventSequences, next_rows
-from timecell.errors import DataError, InputError, TimecellError
+from timecell.fitted_module import FittedModule
 from timecell.generate.point_process import PointProcess
-from timecell.inference import evaluating
-from timecell.pretrained import read_folder, write_folder
+from timecell.inference import device_of, evaluating
 from timecell.recipe import Recipe, Stage
-from timecell.system import Run, Scores, Task
+from timecell.system import Run, Scores, Task, require_accepted
 from timecell.tasks.event_predictions import NextEvents, event_sequences
-from timecell.train import Trained, fit
+from timecell.tasks.truth import require_same
+from timecell.train import fit
 
 BATCH = 64  # sequences that are predicted at once
 
@@ -134,11 +130,7 @@ class PointProcessSystem:
         Raises:
             InputError: the data or the task are not accepted; and what `timecell.fit` raises.
         """
-        reason = self.accepts(train.schema, task)
-        if reason is not None:
-            raise InputError(
-                self.card.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
-            )
+        require_accepted(self, train.schema, task)
         events, held_out = event_sequences(train), event_sequences(valid)
         unit = events.mean_gap
         with seeded(run.seed):
@@ -146,11 +138,11 @@ class PointProcessSystem:
         parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
         near, far, aim = events.scaled(unit), held_out.scaled(unit), cast(Task, MaximumLikelihood())
         trained = fit(net, near, aim, valid=far, recipe=self.recipe(), run=run)
-        return FittedPointProcess(self, events.schema, task, unit, net, _report(trained, parameters))
+        return FittedPointProcess(self, events.schema, task, unit, net, {"parameters": parameters, **trained.report()})
 
 
 @dataclass(frozen=True)
-class FittedPointProcess:
+class FittedPointProcess(FittedModule):
     """A trained point process with all that is needed to use it on new data of the same kind.
 
     Attributes:
@@ -176,71 +168,31 @@ class FittedPointProcess:
             InputError: the data have other marks than the training data.
         """
         events = event_sequences(data)
-        if events.schema.classes != self.schema.classes:
-            raise InputError(
-                "data.schema.classes", found=events.schema.classes, expected=f"{self.schema.classes}, as in training",
-                remedy="name the marks in the same order",
-            )  # fmt: skip
+        require_same("classes", events.schema.classes, self.schema.classes)
         scaled = events.scaled(self.unit)
-        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        device = device_of(self.network)
         with evaluating(self.network):
             answers = [answer_rows(self.network, batch.to(device)) for batch in _batches(scaled)]
         return self.task.prediction(torch.cat(answers), scaled).rescaled(self.unit)
 
-    def save(self, folder: Path) -> None:
-        """Write config.json, model.safetensors and README.md, each whole or not at all; `load` reads them."""
-        config = {
-            "timecell": __version__,
-            "system": to_dict(self.system),
-            "schema": to_dict(self.schema),
-            "task": to_dict(self.task),
-            "unit": self.unit,
-            "report": to_dict(self.report),
-        }
-        write_folder(Path(folder), config, self.network.state_dict(), self._card_text())
+    def config(self) -> dict[str, Any]:
+        """With the unit of time."""
+        return {**super().config(), "unit": self.unit}
 
     @classmethod
-    def load(cls, folder: Path, classes: Iterable[type] = ()) -> FittedPointProcess:
-        """What was saved in a folder.
+    def parts(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], classes: Iterable[type]) -> dict[str, Any]:
+        """With the unit of time."""
+        return {**super().parts(config, tensors, classes), "unit": float(config["unit"])}
 
-        Args:
-            folder: with config.json and model.safetensors.
-            classes: systems or tasks from outside timecell that it may name.
+    @classmethod
+    def untrained(cls, parts: Mapping[str, Any]) -> PointProcess:
+        """As its system builds it."""
+        net: PointProcess = parts["system"].build(parts["schema"])
+        return net
 
-        Raises:
-            DataError: a file is missing or damaged, or the two do not belong together.
-            InputError: the folder names a class that is neither timecell's nor one of `classes`.
-        """
-        folder = Path(folder)
-        config, tensors = read_folder(folder)
-        try:
-            system, schema, task = (from_dict(config[key], classes) for key in ("system", "schema", "task"))
-            unit, report = float(config["unit"]), config["report"]
-            with seeded(0):
-                net = system.build(schema)
-            net.load_state_dict(tensors)
-        except TimecellError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
-            raise DataError(
-                str(folder), found=f"{type(e).__name__}: {e}", expected="config.json and model.safetensors from `save`",
-                remedy="save the model again",
-            ) from e  # fmt: skip
-        return cls(system, schema, task, unit, net.eval(), report)
-
-    def _card_text(self) -> str:
-        card, best = self.system.card, self.report.get("best")
-        settings = {k: v for k, v in to_dict(self.system).items() if k != "class"}
-        lines = [
-            f"# {card.title}", card.summary, f"Paper: {card.paper}" if card.paper else "",
-            f"Task: {self.task.name}. {self.report.get('parameters')} trainable parameters, "
-            f"{self.report.get('updates')} updates. It counts time in units of {self.unit:.6g}.",
-            f"On validation data, in this unit: {best['metric']} {best['valid_score']:.4g} (chosen on them, so it flatters)."
-            if best else "",
-            f"Settings: `{json.dumps(settings)}`",
-            "Load with `timecell.point_process_system.FittedPointProcess.load(folder)`.",
-        ]  # fmt: skip
-        return "\n\n".join(line for line in lines if line) + "\n"
+    def note(self) -> str:
+        """The unit of time."""
+        return f"It counts time in units of {self.unit:.6g}, as does its score on validation data."
 
 
 def answer_rows(net: PointProcess, batch: Batch) -> Float[Tensor, "R A"]:
@@ -253,16 +205,3 @@ def answer_rows(net: PointProcess, batch: Batch) -> Float[Tensor, "R A"]:
 def _batches(data: EventSequences) -> Iterable[Batch]:
     for start in range(0, len(data), BATCH):
         yield data.batch(np.arange(start, min(start + BATCH, len(data))))
-
-
-def _report(trained: Trained, parameters: int) -> dict[str, Any]:
-    """What a fit says of itself, as JSON values."""
-    return {
-        "parameters": parameters,
-        "updates": trained.updates,
-        "seconds": trained.seconds,
-        "stopped_early": trained.stopped_early,
-        "hit_time_cap": trained.hit_time_cap,
-        "best": trained.best,
-        "history": list(trained.history),
-    }

@@ -159,3 +159,16 @@ class System(Protocol):
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> Fitted:
         """Learn from `train`, choose on `valid`; the test set is never passed."""
+
+
+def require_accepted(system: System, schema: Schema, task: Task) -> None:
+    """Refuse data or a task that a system does not accept, with its reason.
+
+    Raises:
+        InputError: it does not accept them.
+    """
+    reason = system.accepts(schema, task)
+    if reason is not None:
+        raise InputError(
+            system.card.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
+        )

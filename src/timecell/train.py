@@ -63,6 +63,11 @@ class Trained:
     stopped_early: bool
     hit_time_cap: bool
 
+    def report(self) -> dict[str, Any]:
+        """All but the net, as JSON values."""
+        names = ("updates", "seconds", "stopped_early", "hit_time_cap", "best")
+        return {**{name: getattr(self, name) for name in names}, "history": list(self.history)}
+
 
 def fit(
     net: nn.Module,

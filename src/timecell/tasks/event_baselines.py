@@ -20,10 +20,10 @@ from timecell.data.synthetic.point_processes import (
     excitation,
     log_likelihood,
 )
-from timecell.errors import InputError
 from timecell.system import Card, Run, Task
 from timecell.tasks.event_predictions import NextEvents, event_sequences
 from timecell.tasks.fitted import FittedArrays
+from timecell.tasks.truth import require_same
 
 DECAYS = tuple(3.0**power for power in range(-4, 7))
 """Decays that a Hawkes process tries first, in events per mean gap."""
@@ -65,11 +65,7 @@ class FittedProcess(FittedArrays):
             InputError: the data have other marks than the training data.
         """
         events = event_sequences(data)
-        if events.schema.classes != self.classes:
-            raise InputError(
-                "data.schema.classes", found=events.schema.classes, expected=f"{self.classes}, as in training",
-                remedy="name the marks in the same order",
-            )  # fmt: skip
+        require_same("classes", events.schema.classes, self.classes)
         return NextEvents.of_process(self.process, events)
 
 

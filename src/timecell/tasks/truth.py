@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -206,6 +207,27 @@ def counted(batch: Batch) -> Float[Tensor, "B T K"]:
     if batch.target is None:
         raise InputError("batch.target", found="None", expected="[B, T, C'] targets", remedy="cut it from Stretches")
     return batch.target
+
+
+def require_same(what: str, found: Any, expected: Any) -> None:
+    """Refuse new data that are not like those of the training.
+
+    Args:
+        what: which part of their schema it is about: channels, classes.
+        found: that of the new data.
+        expected: that of the training data.
+
+    Raises:
+        InputError: it is another, or in another order.
+
+    Example:
+        >>> require_same("channels", ("x", "y"), ("x", "y"))
+    """
+    if found != expected:
+        raise InputError(
+            f"data.schema.{what}", found=found, expected=f"{expected}, as in training",
+            remedy=f"bring the same {what} in the same order",
+        )  # fmt: skip
 
 
 def require_shape(values: np.ndarray, truth: np.ndarray) -> None:
