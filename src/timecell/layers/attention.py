@@ -12,7 +12,7 @@ Source: Vaswani et al., "Attention is all you need" (2017), arXiv:1706.03762.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -23,6 +23,13 @@ from timecell.cell import Cell, check_channels, check_sequence
 from timecell.combine import silence
 from timecell.errors import InputError
 from timecell.state import StateTree
+
+Queries: TypeAlias = Float[Tensor, "B Q D"]
+"""What asks, and what it got to know."""
+Memory: TypeAlias = Float[Tensor, "B K M"] | None
+"""What is read; None: the queries themselves."""
+Mask: TypeAlias = Shaped[Tensor, "..."] | None
+"""What may be seen; None: everything. See `MultiHeadAttention`."""
 
 
 def causal_mask(
@@ -86,22 +93,12 @@ class MultiHeadAttention(nn.Module):
         self.query, self.output = nn.Linear(size, size), nn.Linear(size, size)
         self.key, self.value = nn.Linear(self.memory_size, size), nn.Linear(self.memory_size, size)
 
-    def forward(
-        self,
-        x: Float[Tensor, "B Q D"],
-        memory: Float[Tensor, "B K M"] | None = None,
-        mask: Shaped[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, x: Queries, memory: Memory = None, mask: Mask = None) -> Queries:
         """What each query reads; without a memory the queries read one another."""
         memory = self._checked(x, memory)
         return self.read(self.query(x), self.key(memory), self.value(memory), mask)
 
-    def weights(
-        self,
-        x: Float[Tensor, "B Q D"],
-        memory: Float[Tensor, "B K M"] | None = None,
-        mask: Shaped[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "B H Q K"]:
+    def weights(self, x: Queries, memory: Memory = None, mask: Mask = None) -> Float[Tensor, "B H Q K"]:
         """How much of each key each query reads, in each head; a row sums to 1, or to 0 where nothing may be seen."""
         memory = self._checked(x, memory)
         q, k = self._split(self.query(x)), self._split(self.key(memory))
@@ -117,7 +114,7 @@ class MultiHeadAttention(nn.Module):
         q: Float[Tensor, "B Q D"],
         k: Float[Tensor, "B K D"],
         v: Float[Tensor, "B K D"],
-        mask: Shaped[Tensor, "..."] | None = None,
+        mask: Mask = None,
     ) -> Float[Tensor, "B Q D"]:
         """What projected queries read from projected keys and values; for whoever keeps keys and values."""
         q, k, v = self._split(q), self._split(k), self._split(v)

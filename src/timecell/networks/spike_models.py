@@ -130,7 +130,7 @@ class TokenModel(nn.Module):
             h = block(h, mask=before)
         for block in self.to_past:
             if look:
-                weights.append(cast(Block, block).weights(h, past, seen))
+                weights.append(cast(Block, block).attend.weights(h, past, seen))
             h = block(h, past, seen)
         if self.known:
             values = rows[:, 0, 2 : 2 + self.known, None]

@@ -11,13 +11,13 @@ Source: Vaswani et al. (2017), arXiv:1706.03762; pre-norm: Xiong et al. (2020), 
 
 from __future__ import annotations
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from timecell.cell import check_channels
 from timecell.combine import Residual, Sequential
 from timecell.errors import InputError
-from timecell.layers.attention import MultiHeadAttention, SelfAttention, causal_mask
+from timecell.layers.attention import Mask, Memory, MultiHeadAttention, Queries, SelfAttention, causal_mask
 
 
 def feed_forward(size: int, expand: int, dropout: float) -> list[nn.Module]:
@@ -94,21 +94,11 @@ class Attend(nn.Module):
         self.norm, self.drop = nn.LayerNorm(size), nn.Dropout(dropout)
         self.attention = MultiHeadAttention(size, heads, memory_size=memory_size, dropout=dropout)
 
-    def forward(
-        self,
-        x: Float[Tensor, "B Q D"],
-        memory: Float[Tensor, "B K M"] | None = None,
-        mask: Shaped[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, x: Queries, memory: Memory = None, mask: Mask = None) -> Queries:
         """x and what it read."""
         return x + self.drop(self.attention(self.norm(x), memory, mask))
 
-    def weights(
-        self,
-        x: Float[Tensor, "B Q D"],
-        memory: Float[Tensor, "B K M"] | None = None,
-        mask: Shaped[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "B H Q K"]:
+    def weights(self, x: Queries, memory: Memory = None, mask: Mask = None) -> Float[Tensor, "B H Q K"]:
         """How much of each key each query reads."""
         return self.attention.weights(self.norm(x), memory, mask)
 
@@ -131,24 +121,10 @@ class Block(nn.Module):
         self.attend = Attend(size, heads, memory_size=memory_size, dropout=dropout)
         self.between = nn.Sequential(*feed_forward(size, expand, dropout))
 
-    def forward(
-        self,
-        x: Float[Tensor, "B Q D"],
-        memory: Float[Tensor, "B K M"] | None = None,
-        mask: Shaped[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, x: Queries, memory: Memory = None, mask: Mask = None) -> Queries:
         """x, what it read, and what was made of both."""
         x = self.attend(x, memory, mask)
         return x + self.between(x)
-
-    def weights(
-        self,
-        x: Float[Tensor, "B Q D"],
-        memory: Float[Tensor, "B K M"] | None = None,
-        mask: Shaped[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "B H Q K"]:
-        """How much of each key each query reads."""
-        return self.attend.weights(x, memory, mask)
 
 
 class TransformerDecoder(nn.Module):
@@ -191,12 +167,7 @@ class TransformerDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(size)
 
-    def forward(
-        self,
-        x: Float[Tensor, "B Q D"],
-        memory: Float[Tensor, "B K M"],
-        mask: Shaped[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, x: Queries, memory: Float[Tensor, "B K M"], mask: Mask = None) -> Queries:
         """Whole sequences."""
         check_channels("TransformerDecoder(x)", x, self.size)
         past = causal_mask(x.shape[1], x.shape[1], device=x.device)
