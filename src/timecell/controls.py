@@ -20,7 +20,7 @@ from timecell.data.containers import Schema
 from timecell.memory import GRU
 from timecell.network_system import NetworkSystem
 from timecell.neurons import LIF, AdaptiveLIF, LeakyIntegrator
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage
 from timecell.system import System
 
 
@@ -34,15 +34,16 @@ def spread(size: int, longest: float) -> torch.Tensor:
     return torch.logspace(0, 1, size) ** torch.log10(torch.tensor(longest / 2)) * 2
 
 
+def leaky_readout(size: int, outputs: int) -> list[nn.Module]:
+    """What reads spikes: weights, and sums that leak."""
+    return [nn.Linear(size, outputs), LeakyIntegrator(outputs, tau=5.0, input="scaled", learn=("tau",))]
+
+
 @dataclass(frozen=True)
-class _Control(NetworkSystem):
+class _Control(OneStage, NetworkSystem):
     hidden: int = 64
     lr: float = 5e-3
     batch: int = 64
-
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """Rate and width."""
@@ -65,8 +66,7 @@ class SpikingMLP(_Control):
         def layer(inputs: int) -> list[nn.Module]:
             return [nn.Linear(inputs, n, bias=False), nn.BatchNorm1d(n), LIF(n, tau=spread(n, 20.0), learn=("tau",))]
 
-        readout = LeakyIntegrator(outputs, tau=5.0, input="scaled", learn=("tau",))
-        return Sequential(*layer(len(schema.channels)), *layer(n), nn.Linear(n, outputs), readout)
+        return Sequential(*layer(len(schema.channels)), *layer(n), *leaky_readout(n, outputs))
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,8 @@ class AdaptiveRSNN(_Control):
         unit = AdaptiveLIF(n, tau=10.0, tau_a=spread(n, 100.0), learn=("tau", "tau_a"))
         feedback = nn.Linear(n, n, bias=False)
         nn.init.orthogonal_(feedback.weight, gain=0.5)
-        readout = LeakyIntegrator(outputs, tau=5.0, input="scaled", learn=("tau",))
         drive = [nn.Linear(len(schema.channels), n, bias=False), nn.BatchNorm1d(n)]
-        return Sequential(*drive, Recurrent(unit, feedback), nn.Linear(n, outputs), readout)
+        return Sequential(*drive, Recurrent(unit, feedback), *leaky_readout(n, outputs))
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,20 @@ from torch.nn import functional as F
 from timecell.card import Card
 from timecell.data.containers import Schema
 from timecell.generate.point_process import DecodedProcess, IntensityProcess, PointProcess, at_rows
-from timecell.layers.event_decoders import Gompertz, LogNormalMixture
+from timecell.layers.event_decoders import Decoder, Gompertz, LogNormalMixture
 from timecell.networks.event_encoders import AttentiveEncoder, gated_encoder
 from timecell.point_process_system import PointProcessSystem
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage
 from timecell.system import System
 
 TINY = 1e-8  # smallest intensity that has a logarithm
 
 
 @dataclass(frozen=True)
-class _EventModel(PointProcessSystem):
+class _EventModel(OneStage, PointProcessSystem):
     hidden: int = 32
     lr: float = 5e-3
     batch: int = 16
-
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """Rate and width."""
@@ -59,8 +55,7 @@ class RMTPP(_EventModel):
 
     def build(self, schema: Schema) -> PointProcess:
         """Widths [1 + K, hidden, hidden, 2 + K]."""
-        marks, decoder = len(schema.classes or ()), Gompertz()
-        return DecodedProcess(gated_encoder(marks, self.hidden, decoder.outputs(marks)), decoder)
+        return _gated(schema, self.hidden, Gompertz())
 
 
 @dataclass(frozen=True)
@@ -80,8 +75,7 @@ class GatedMixture(_EventModel):
 
     def build(self, schema: Schema) -> PointProcess:
         """Widths [1 + K, hidden, hidden, 3 components + K]."""
-        marks, decoder = len(schema.classes or ()), LogNormalMixture(self.components)
-        return DecodedProcess(gated_encoder(marks, self.hidden, decoder.outputs(marks)), decoder)
+        return _gated(schema, self.hidden, LogNormalMixture(self.components))
 
 
 class TransformerIntensity(IntensityProcess):
@@ -173,6 +167,12 @@ class SelfAttentiveHawkes(_EventModel):
     def build(self, schema: Schema) -> PointProcess:
         """Width hidden, two layers, two heads."""
         return SelfAttentiveIntensity(len(schema.classes or ()), self.hidden)
+
+
+def _gated(schema: Schema, hidden: int, decoder: Decoder) -> PointProcess:
+    """A gated recurrent history, and a decoder that says what it means."""
+    marks = len(schema.classes or ())
+    return DecodedProcess(gated_encoder(marks, hidden, decoder.outputs(marks)), decoder)
 
 
 def _inverse_softplus(y: float) -> float:

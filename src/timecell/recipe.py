@@ -358,3 +358,25 @@ class Recipe:
             if number >= begun:
                 each.begin(net)
             each.set_annealed(net, done if number == stage else 1.0)
+
+
+class OneStage:
+    """What most systems say of their training: one stage at their own learning rate, with batches of their own size.
+
+    A base beside `NetworkSystem` for dataclasses that have the fields `lr` and `batch`.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Small(OneStage):
+        ...     lr: float = 0.01
+        ...     batch: int = 8
+        >>> Small().recipe() == Recipe((Stage(lr=0.01),), batch=8)
+        True
+    """
+
+    lr: float
+    batch: int
+
+    def recipe(self) -> Recipe:
+        """One stage."""
+        return Recipe((Stage(lr=self.lr),), batch=self.batch)
