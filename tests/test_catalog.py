@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import cloudpickle
 import pytest
 
 from timecell import catalog
 from timecell.card import Card
-from timecell.claims import load_claims
+from timecell.claims import Trial, load_claims, terms_file
 from timecell.errors import DataError, InputError
 
 SYSTEM = """
@@ -58,6 +59,47 @@ def test_a_system_and_its_claims_are_loaded_from_any_folder(tmp_path):
     system = catalog.load_system("a-net", tmp_path)
     assert (type(system).__name__, system.width, system.card.slug) == ("Mine", 4, "a-net")
     assert list(load_claims("a-net", tmp_path)) == ["better"]
+
+
+def write_beside(root, name, slug, width):
+    """A system whose claims stand in a file of their own, which measures the width of the system."""
+    path = write(root, name, slug)
+    module, claims = path.read_text().split("@claim")
+    path.write_text(module.replace("width: int = 4", f"width: int = {width}"))
+    beside = path.parent / "claims" / path.name
+    beside.parent.mkdir(exist_ok=True)
+    head = f"from timecell.claims import Absent, Measured, Ordering, claim\n\nfrom ..{name} import Mine\n\n\n"
+    beside.write_text(head + "@claim" + claims.replace("else 1.0", "else float(Mine().width)"))
+    return path, beside
+
+
+def test_claims_may_stand_in_a_file_beside_the_system(tmp_path):
+    path, beside = write_beside(tmp_path, "one", "a-net", width=7)
+    write_beside(tmp_path / "elsewhere", "one", "b-net", width=8)
+    assert [c.slug for c in catalog.cards(tmp_path)] == ["a-net", "b-net"], "the files of claims are no systems"
+    assert catalog.claims_file(path) == beside and catalog.claim_names(beside) == ["better"]
+    assert terms_file(path) == beside.with_suffix(".toml")
+    measured = {slug: load_claims(slug, tmp_path)["better"](Trial(0))["b"].value for slug in ("a-net", "b-net")}
+    assert measured == {"a-net": 7.0, "b-net": 8.0}, "each measures its own system, though the files have one name"
+    assert catalog.claims_file(write(tmp_path, "two", "c-net")).name == "two.py"
+    assert catalog.import_file(beside).Mine is catalog.load_module("a-net", tmp_path).Mine, "there is one such class"
+
+
+def test_claims_beside_a_system_can_be_sent_to_a_process(tmp_path):
+    write_beside(tmp_path, "one", "a-net", width=9)
+    claim = load_claims("a-net", tmp_path)["better"]
+    code = "import pickle, sys; from timecell.claims import Trial; claim = pickle.load(sys.stdin.buffer);"
+    code += " assert claim(Trial(0))['b'].value == 9"
+    assert subprocess.run([sys.executable, "-c", code], input=cloudpickle.dumps(claim)).returncode == 0
+
+
+def test_claims_in_both_files_are_refused(tmp_path):
+    path, _ = write_beside(tmp_path, "one", "a-net", width=7)
+    write(tmp_path, "one", "a-net")
+    with pytest.raises(DataError, match=r"one.py: found the claims better, and .*claims/one.py beside them"):
+        catalog.claims_file(path)
+    with pytest.raises(DataError, match="in one of the two files"):
+        load_claims("a-net", tmp_path)
 
 
 def test_an_unknown_slug_suggests_the_closest(tmp_path):
@@ -123,8 +165,9 @@ def test_an_imported_file_may_import_its_neighbours(tmp_path, monkeypatch):
 
 
 def test_every_module_of_the_package_under_systems_has_a_card():
-    modules = {p for p in catalog.SYSTEMS.rglob("*.py") if p.name != "__init__.py"}
     systems = set(catalog.walk().values())
+    claims = {catalog.claims_file(path) for path in systems}
+    modules = {p for p in catalog.SYSTEMS.rglob("*.py") if p.name != "__init__.py"} - claims
     for part in modules - systems:  # of a system that is long; the house tells that its neighbours import it
         users = [p for p in systems if p.parent == part.parent and f".{part.stem} import" in p.read_text()]
         assert len(users) == 1, f"{part}: a part without a CARD that {len(users)} systems import"

@@ -347,13 +347,15 @@ def test_a_journal_of_other_code_or_cut_off_is_not_used(tmp_path):
     assert found.get(Trial(101))["new"].items.tolist() == [1, 1, 1] and found.get(Trial(101, control=True)) is None
 
 
-def test_any_change_of_the_code_counts(tmp_path):
-    module = tmp_path / "mine.py"
-    module.write_text("a = 1")
-    before = code_hash(module)
-    assert code_hash(module) == before
-    module.write_text("a = 2")
-    assert code_hash(module) != before
+def test_any_change_of_the_code_counts_in_a_journal(tmp_path):
+    module, beside = tmp_path / "mine.py", tmp_path / "claims" / "mine.py"
+    beside.parent.mkdir()
+    hashes = []
+    for file, text in ((module, "a = 1"), (module, "a = 2"), (beside, "b = 1"), (beside, "b = 2")):
+        file.write_text(text)
+        hashes.append(code_hash(module))
+        assert code_hash(module) == hashes[-1]
+    assert len(set(hashes)) == 4
 
 
 # --- terms ------------------------------------------------------------------------------------------------------------
@@ -377,6 +379,14 @@ def test_terms_are_read_from_toml(tmp_path):
     assert replace(TERMS, max_seeds=8).looks == [3, 6, 8]
 
 
+def test_a_confirmation_may_begin_with_seeds_that_nobody_has_seen(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TABLE.replace("seconds", "first = 200\nseconds"))
+    later = read_terms(path, "clear")
+    assert later == replace(TERMS, first=200) and later.hash != TERMS.hash
+    assert verify(clear, later).shown.seeds == (200, 201, 202)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "names"),
     [
@@ -385,6 +395,7 @@ def test_terms_are_read_from_toml(tmp_path):
         ("seeds = 3", "seeds = 1", "seeds: found 1, expected a whole number >= 2"),
         ("seeds = 12", "seeds = 2", "max_seeds: found 2, expected a whole number >= seeds"),
         ("60.0", "inf", "seconds: found inf"),
+        ("seconds", "first = 99\nseconds", "first: found 99, expected a whole number >= 100"),
         ("0.05,", "-0.05,", "margins: found .*, expected numbers >= 0"),
         ("seeds = 3", "", "found no 'seeds'"),
         ("seeds = 3", "seeds = 3\nmargn = 1", "found 'margn', expected one of margins, "),
@@ -473,6 +484,80 @@ def test_a_verdict_about_other_code_or_other_margins_is_stale(record):
     assert ledger.standing([record], "mine", "other", "code", TERMS.hash) == ("not verified", None)
     newer = replace(record, code="changed", time="9999")
     assert ledger.standing([record, newer], *now) == ("holds", record), "the record that fits counts, not the last"
+
+
+HEAD = '''"""An idea."""
+
+import math
+'''
+CODE = '''
+class Net:
+    """A net."""
+
+    width: int = 4
+    """In units."""
+
+    def rate(self):
+        """Per second."""
+        return f"{math.pi:.{self.width}f}"
+'''
+SHOWN = """
+SEEDS = (1, None)
+
+
+@claim("rates rise", source="p. 1", control="flat", shows=Ordering("b", "a"), control_shows=Absent())
+def rises(trial):
+    return {"a": 0.0, "b": 1.0}
+"""
+
+
+def test_what_the_code_does_is_the_same_in_one_file_and_in_two(tmp_path):
+    module, beside = tmp_path / "mine.py", tmp_path / "claims" / "mine.py"
+    module.write_text(HEAD + CODE + SHOWN)
+    whole = ledger.hash_of(module)
+    beside.parent.mkdir()
+    module.write_text(HEAD + CODE)
+    beside.write_text("from ..mine import Net\n" + SHOWN)
+    assert ledger.hash_of(module) == whole
+    beside.write_text("from ..mine import Net\n" + SHOWN.replace("0.0", "0.5"))
+    assert ledger.hash_of(module) != whole
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("An idea.", "Another idea."),
+        ("A net.", "A network."),
+        ("In units.", "A count."),
+        ("Per second.", "Per hour."),
+        ("import math", "import math  # the constant"),
+        ("(1, None)", "(\n    1,  # the first\n    None,\n)"),
+    ],
+)
+def test_words_do_not_change_what_the_code_does(tmp_path, old, new):
+    module, text = tmp_path / "mine.py", HEAD + CODE + SHOWN
+    module.write_text(text)
+    before = ledger.hash_of(module)
+    module.write_text(text.replace(old, new))
+    assert module.read_text() != text and ledger.hash_of(module) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("= 4", "= 5"), ("= 4", "= 4.0"), (".pi", ".e"), ("None", "0"), ("rises", "falls"), ("p. 1", "p. 2"),
+     ("{math", "{1 * math"), ("self.width}f", "self.width}g")],
+)  # fmt: skip
+def test_code_changes_what_the_code_does(tmp_path, old, new):
+    module, text = tmp_path / "mine.py", HEAD + CODE + SHOWN
+    module.write_text(text)
+    before = ledger.hash_of(module)
+    module.write_text(text.replace(old, new))
+    assert ledger.hash_of(module) != before
+
+
+def test_the_hash_of_what_the_code_does_is_alike_in_every_python(tmp_path):
+    (tmp_path / "mine.py").write_text(HEAD + CODE + SHOWN)
+    assert ledger.hash_of(tmp_path / "mine.py") == "3088c9665f588ac6"  # the verdicts that ship hold under each of them
 
 
 def test_a_ledger_that_cannot_be_written_is_known_beforehand(tmp_path):

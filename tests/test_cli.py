@@ -168,7 +168,7 @@ def test_from_not_verified_to_holds_to_stale(call, mine):
     assert standing() == ("stale", {"better": "stale"})
     toml.write_text(TERMS)
     with module_of(mine).open("a") as file:
-        file.write("# another system now\n")
+        file.write("ANOTHER = True\n")
     assert standing()[0] == "stale"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from timecell import catalog
-from timecell.claims import load_claims, quick, read_terms
+from timecell.claims import load_claims, quick, read_terms, terms_file
 from timecell.credit.counter_current import alignment
 from timecell.data.containers import Schema, Sequences
 from timecell.network_system import FittedNetwork
@@ -56,7 +56,7 @@ def test_the_card_and_the_terms():
     path = catalog.find("counter-current")
     assert catalog.read_card(path) == CounterCurrentLearning.card and CounterCurrentLearning.card.n == 167
     for name, claim in CLAIMS.items():
-        assert set(read_terms(path.with_suffix(".toml"), name).margins) == set(claim.margins)
+        assert set(read_terms(terms_file(path), name).margins) == set(claim.margins)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from timecell import catalog
-from timecell.claims import load_claims, quick, read_terms
+from timecell.claims import load_claims, quick, read_terms, terms_file
 from timecell.data.containers import Schema, Sequences, Series
 from timecell.data.synthetic.calcium import calcium
 from timecell.errors import InputError
@@ -126,7 +126,7 @@ def test_channels_of_another_recording(fitted):
 
 def test_every_claim_has_its_terms():
     for name, claim in CLAIMS.items():
-        terms = read_terms(catalog.find("dynamic-connectome").with_suffix(".toml"), name)
+        terms = read_terms(terms_file(catalog.find("dynamic-connectome")), name)
         assert set(terms.margins) == set(claim.margins)
 
 

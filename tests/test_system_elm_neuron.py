@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from timecell.catalog import load_system
 from timecell.claims import Trial, load_claims, quick
-from timecell.claims.terms import read_terms
+from timecell.claims.terms import read_terms, terms_file
 from timecell.data.containers import Schema, Sequences
 from timecell.data.synthetic.spikes import motifs
 from timecell.errors import InputError
@@ -172,5 +172,5 @@ def test_training_keeps_the_best_weights_on_validation_trials(monkeypatch):
 def test_the_claims_run_and_have_their_terms():
     claims = load_claims("elm-neuron")
     for name, claim in claims.items():
-        assert set(read_terms(Path(elm_neuron.__file__).with_suffix(".toml"), name).margins) == set(claim.margins)
+        assert set(read_terms(terms_file(Path(elm_neuron.__file__)), name).margins) == set(claim.margins)
     assert set(quick(claims["beyond_filters"])) == {"ELM", "filters"}

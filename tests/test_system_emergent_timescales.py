@@ -6,7 +6,7 @@ import torch
 
 from timecell import catalog
 from timecell.checkpoint import seeded
-from timecell.claims import Trial, load_claims, quick, read_terms
+from timecell.claims import Trial, load_claims, quick, read_terms, terms_file
 from timecell.data.containers import Schema, Sequences
 from timecell.data.synthetic.memory_tasks import label
 from timecell.network_system import FittedNetwork
@@ -163,7 +163,7 @@ def test_the_card_and_the_terms():
     card = catalog.read_card(path)
     assert card == LeakyMemory.card and (card.n, card.family) == (5, "memory")
     for name, claim in CLAIMS.items():
-        assert set(read_terms(path.with_suffix(".toml"), name).margins) == set(claim.margins)
+        assert set(read_terms(terms_file(path), name).margins) == set(claim.margins)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

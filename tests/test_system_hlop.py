@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from timecell import catalog
-from timecell.claims import load_claims, quick, read_terms
+from timecell.claims import load_claims, quick, read_terms, terms_file
 from timecell.credit.project import lateral_units
 from timecell.data.containers import Schema, Sequences
 from timecell.data.splits import by_sample
@@ -89,7 +89,7 @@ def test_the_card_and_the_terms():
     path = catalog.find("hlop")
     assert catalog.read_card(path) == OrthogonalLearning.card and OrthogonalLearning.card.n == 45
     for name, claim in CLAIMS.items():
-        assert set(read_terms(path.with_suffix(".toml"), name).margins) == set(claim.margins)
+        assert set(read_terms(terms_file(path), name).margins) == set(claim.margins)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -8,7 +8,7 @@ import torch
 
 from timecell import catalog
 from timecell.checkpoint import seeded
-from timecell.claims import Trial, load_claims, quick, read_terms
+from timecell.claims import Trial, load_claims, quick, read_terms, terms_file
 from timecell.data.containers import Schema, Sequences, Series
 from timecell.memory.linear_ssm import LinearSSM, resampled
 from timecell.network_system import FittedNetwork
@@ -93,7 +93,7 @@ def test_the_card_and_the_terms():
     card = catalog.read_card(catalog.find("lssl"))
     assert card == LinearStateSpace.card and (card.n, card.family) == (43, "memory")
     for name, claim in CLAIMS.items():
-        assert set(read_terms(catalog.find("lssl").with_suffix(".toml"), name).margins) == set(claim.margins)
+        assert set(read_terms(terms_file(catalog.find("lssl")), name).margins) == set(claim.margins)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -10,7 +10,7 @@ import torch
 from timecell import catalog, edge_system
 from timecell.card import Card
 from timecell.checkpoint import seeded
-from timecell.claims import load_claims, quick, read_terms
+from timecell.claims import load_claims, quick, read_terms, terms_file
 from timecell.claims.terms import tables
 from timecell.data.containers import Schema
 from timecell.data.edge_files import edges_of_table
@@ -307,7 +307,7 @@ def test_the_card():
 
 
 def test_every_calibrated_claim_has_its_margins():
-    path = catalog.find("nat").with_suffix(".toml")
+    path = terms_file(catalog.find("nat"))
     assert set(tables(path)) <= set(CLAIMS)
     for name in tables(path):
         assert set(read_terms(path, name).margins) == set(CLAIMS[name].margins)

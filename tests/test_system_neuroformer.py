@@ -8,7 +8,7 @@ import torch
 
 from timecell import catalog
 from timecell.checkpoint import seeded
-from timecell.claims import load_claims, quick, read_terms
+from timecell.claims import load_claims, quick, read_terms, terms_file
 from timecell.data.containers import Schema, Series
 from timecell.data.spikes import SpikeTrains
 from timecell.data.synthetic.glm_network import glm_network
@@ -246,7 +246,7 @@ def test_the_card():
 
 def test_every_claim_has_its_terms():
     for name, claim in CLAIMS.items():
-        terms = read_terms(catalog.find("neuroformer").with_suffix(".toml"), name)
+        terms = read_terms(terms_file(catalog.find("neuroformer")), name)
         assert set(terms.margins) == set(claim.margins)
 
 

@@ -9,7 +9,7 @@ import torch
 from timecell import catalog
 from timecell.card import Card
 from timecell.checkpoint import seeded
-from timecell.claims import Trial, load_claims, quick, read_terms
+from timecell.claims import Trial, load_claims, quick, read_terms, terms_file
 from timecell.claims.arms import prepared, shuffled, tuned
 from timecell.credit import BPTT, SLTT
 from timecell.data.containers import Batch, Schema, Sequences
@@ -116,7 +116,7 @@ def test_the_card():
 
 def test_every_claim_has_its_terms():
     for name, claim in CLAIMS.items():
-        terms = read_terms(catalog.find("sltt").with_suffix(".toml"), name)
+        terms = read_terms(terms_file(catalog.find("sltt")), name)
         assert set(terms.margins) == set(claim.margins)
     assert "timing_needs_the_path_through_time" in CLAIMS
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from timecell import catalog
-from timecell.claims import Trial, load_claims, quick, read_terms
+from timecell.claims import Trial, load_claims, quick, read_terms, terms_file
 from timecell.data.containers import Schema, Sequences
 from timecell.network_system import FittedNetwork
 from timecell.neurons import LIF, FastSigmoid, LeakyIntegrator, Sigmoid
@@ -147,7 +147,7 @@ def test_the_codes_share_their_pictures_and_random_spikes_are_drawn_by_seed():
 
 def test_every_claim_has_its_terms():
     for name, claim in CLAIMS.items():
-        terms = read_terms(catalog.find("snn-tutorial").with_suffix(".toml"), name)
+        terms = read_terms(terms_file(catalog.find("snn-tutorial")), name)
         assert set(terms.margins) == set(claim.margins)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from timecell import catalog
 from timecell.checkpoint import seeded
-from timecell.claims import Trial, load_claims, quick, read_terms
+from timecell.claims import Trial, load_claims, quick, read_terms, terms_file
 from timecell.credit.checks import gradients
 from timecell.data.containers import Batch, Schema, Sequences
 from timecell.network_system import FittedNetwork
@@ -91,7 +91,7 @@ def test_the_card_and_the_terms():
     path = catalog.find("tess")
     assert catalog.read_card(path) == LocalLearning.card and LocalLearning.card.n == 162
     for name, claim in CLAIMS.items():
-        assert set(read_terms(path.with_suffix(".toml"), name).margins) == set(claim.margins)
+        assert set(read_terms(terms_file(path), name).margins) == set(claim.margins)
 
 
 @pytest.mark.parametrize("name", [name for name in CLAIMS if name != "memory_is_flat"])

@@ -6,7 +6,7 @@ import torch
 
 from timecell import catalog
 from timecell.checkpoint import seeded
-from timecell.claims import load_claims, quick, read_terms
+from timecell.claims import load_claims, quick, read_terms, terms_file
 from timecell.credit.fine_tune import UNSAID
 from timecell.data.containers import Schema, Sequences
 from timecell.data.scaling import scale_of
@@ -202,5 +202,5 @@ def test_a_claim_runs(name):
 
 
 def test_the_first_claim_has_its_terms():
-    terms = read_terms(catalog.find("timemaster").with_suffix(".toml"), "rewards_after_imitation")
+    terms = read_terms(terms_file(catalog.find("timemaster")), "rewards_after_imitation")
     assert set(terms.margins) == set(CLAIMS["rewards_after_imitation"].margins)

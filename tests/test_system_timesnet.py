@@ -9,7 +9,7 @@ from torch import nn
 
 from timecell import catalog
 from timecell.checkpoint import seeded
-from timecell.claims import load_claims, quick, read_terms
+from timecell.claims import load_claims, quick, read_terms, terms_file
 from timecell.data.containers import Schema, Sequences, Series
 from timecell.data.labelled_series import LabelledSeries
 from timecell.network_system import FittedNetwork
@@ -199,6 +199,6 @@ def test_the_record_of_the_claims_has_its_five_unusual_stretches():
 
 @pytest.mark.parametrize("name", list(CLAIMS))
 def test_every_claim_has_terms_and_runs(name):
-    terms = read_terms(catalog.find("timesnet").with_suffix(".toml"), name)
+    terms = read_terms(terms_file(catalog.find("timesnet")), name)
     assert set(terms.margins) == set(CLAIMS[name].margins)
     assert set(CLAIMS[name].shows.arms) <= quick(CLAIMS[name]).keys()

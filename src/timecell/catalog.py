@@ -6,6 +6,9 @@
     class DelayLearning(NetworkSystem):
         card = CARD                                                                 # says: this is the system
 
+Claims stand in the module, or, if they need more than a page, in a module of the same name in the folder `claims/`
+beside it, which imports the system and never the other way round.
+
 Nothing is registered. Listing reads the sources and imports nothing, so it takes no torch; a module is imported when
 its system is asked for. Every function takes the folder to walk, so that a folder of your own works the same way.
 """
@@ -102,11 +105,32 @@ def read_card(path: Path) -> Card | None:
     return None
 
 
-def claim_names(path: Path) -> list[str]:
-    """The functions of a module that are decorated with ``@claim(...)``.
+def claims_file(module: Path) -> Path:
+    """Where the claims of a system stand: in ``claims/`` beside its module, if there is a file of that name, else in it.
+
+    Raises:
+        DataError: the module has claims, and there is such a file beside it.
 
     Example:
-        >>> claim_names(find("delay-learning"))
+        >>> claims_file(find("delay-learning")).relative_to(SYSTEMS).as_posix()
+        'spiking/delay_learning.py'
+    """
+    beside = module.parent / "claims" / module.name
+    if not beside.exists():
+        return module
+    if here := claim_names(module):
+        raise DataError(
+            str(module), found=f"the claims {', '.join(here)}, and {beside} beside them",
+            expected="all claims of a system in one of the two files", remedy="move them there, or take that file away",
+        )  # fmt: skip
+    return beside
+
+
+def claim_names(path: Path) -> list[str]:
+    """The functions of a file that are decorated with ``@claim(...)``.
+
+    Example:
+        >>> claim_names(claims_file(find("delay-learning")))
         ['delays_help']
     """
     functions = [node for node in _parse(path).body if isinstance(node, ast.FunctionDef)]
@@ -146,10 +170,7 @@ def load_module(slug: str, root: Path = SYSTEMS) -> ModuleType:
         InputError: there is no such system.
         DataError: a module outside the package cannot be imported.
     """
-    path = find(slug, root)
-    if path.is_relative_to(PACKAGE):
-        return importlib.import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
-    return import_file(path)
+    return import_file(find(slug, root))
 
 
 def load_system(slug: str, root: Path = SYSTEMS) -> System:
@@ -178,13 +199,18 @@ def load_system(slug: str, root: Path = SYSTEMS) -> System:
 def import_file(path: Path) -> ModuleType:
     """Import a Python file by its path. It may import its neighbours, and worker processes can be sent what it defines.
 
+    A file outside the package becomes part of a package of its folder's own, so that `claims/mine.py` may write
+    ``from ..mine import Mine``, and files of one name in two folders never meet.
+
     Raises:
-        DataError: no such file, or it raises when it runs.
+        DataError: no such file, or one outside the package raises when it runs.
     """
     if not path.is_file():
         raise DataError(str(path), found="no such file", expected="a Python file", remedy="check the path")
+    if path.is_relative_to(PACKAGE):
+        return importlib.import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
     path = path.resolve()
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_package(path.parent)}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     import cloudpickle  # what joblib sends work to processes with
@@ -204,5 +230,17 @@ def import_file(path: Path) -> ModuleType:
             f"{path}:{line[-1] if line else 1}", found=f"{type(e).__name__}: {e}", expected="a module that imports",
             remedy="mend this line",
         ) from e  # fmt: skip
-    cloudpickle.register_pickle_by_value(module)
+    cloudpickle.register_pickle_by_value(sys.modules[name.partition(".")[0]])
     return module
+
+
+def _package(folder: Path) -> str:
+    """The name of a folder's package, which lies in that of the folder above for `claims`."""
+    if folder.name == "claims":
+        name = f"{_package(folder.parent)}.claims"
+    else:
+        name = f"folder_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    if name not in sys.modules:
+        package = sys.modules[name] = ModuleType(name)
+        package.__path__ = [str(folder)]
+    return name

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from timecell.claims.declare import Claim, Trial
 from timecell.claims.journal import Journal
@@ -58,6 +59,7 @@ def verify(
     jobs: int = 1,
     say: Callable[[str], None] = lambda line: None,
     journal: Journal | None = None,
+    folder: Path | None = None,
 ) -> Outcome:
     """Measure a claim and its negative control on fresh seeds, adding seeds while the verdict is open.
 
@@ -67,6 +69,7 @@ def verify(
         jobs: seeds at a time, each in a process of its own; 1 = here, 0 = one a core.
         say: called with a line after each measurement.
         journal: where each seed is kept as it finishes, and what earlier sessions have measured.
+        folder: where experiments are kept that this claim shares with others.
 
     Raises:
         InputError: the terms lack a margin or have one too many; or what the claim's function raises.
@@ -90,11 +93,11 @@ def verify(
         )  # fmt: skip
     journal = journal or Journal()
     start = time.monotonic() - journal.seconds
-    run = _Runner(claim, jobs, start, terms.seconds, say, journal)
+    run = _Runner(claim, jobs, start, terms.seconds, say, journal, folder)
     error = ERROR / len(terms.looks)
-    shown = run.settle(terms.looks, False, lambda seen: judge(claim.shows, terms.margins, seen, error))
+    shown = run.settle(terms.looks, False, lambda seen: judge(claim.shows, terms.margins, seen, error), terms.first)
     control = run.settle(
-        terms.looks, True, lambda seen: claim.control_shows.judge(claim.shows, terms.margins, seen, error)
+        terms.looks, True, lambda seen: claim.control_shows.judge(claim.shows, terms.margins, seen, error), terms.first
     )
     return Outcome(claim.name, shown, control, time.monotonic() - start)
 
@@ -106,7 +109,12 @@ def quick(claim: Claim) -> dict[str, Measured]:
 
 
 def calibrate(
-    claim: Claim, seeds: int = 3, jobs: int = 1, say: Callable[[str], None] = lambda line: None, first: int = 0
+    claim: Claim,
+    seeds: int = 3,
+    jobs: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+    first: int = 0,
+    folder: Path | None = None,
 ) -> tuple[Evidence, Evidence]:
     """Measure a claim and its control on seeds `first`, `first` + 1, ..., judged with margins of zero, to choose by.
 
@@ -117,7 +125,8 @@ def calibrate(
         raise InputError("seeds", found=seeds, expected=f"2 to {CONFIRM}", remedy="3 are usual")
     if not 0 <= first <= CONFIRM - seeds:
         raise InputError("first", found=first, expected=f"0 to {CONFIRM - seeds}", remedy="later seeds confirm")
-    run, zero = _Runner(claim, jobs, time.monotonic(), math.inf, say, Journal()), dict.fromkeys(claim.margins, 0.0)
+    run = _Runner(claim, jobs, time.monotonic(), math.inf, say, Journal(), folder)
+    zero = dict.fromkeys(claim.margins, 0.0)
     shown = run.settle([seeds], False, lambda seen: judge(claim.shows, zero, seen), first=first)
     control = run.settle(
         [seeds], True, lambda seen: claim.control_shows.judge(claim.shows, zero, seen, ERROR), first=first
@@ -135,16 +144,18 @@ class _Runner:
     seconds: float
     say: Callable[[str], None]
     journal: Journal
+    folder: Path | None
 
     def settle(
-        self, looks: Sequence[int], control: bool, judged: Callable[[Measurements], Judgement], first: int = CONFIRM
+        self, looks: Sequence[int], control: bool, judged: Callable[[Measurements], Judgement], first: int
     ) -> Evidence:
         """Measure look after look, until the verdict is clear, or the looks or the time run out."""
         measured: list[Mapping[str, Measured]] = []
         judgement = None
         for count in looks:
             seeds = range(first + len(measured), first + count)
-            measured.extend(self._measure([Trial(seed, control=control, progress=self.jobs == 1) for seed in seeds]))
+            trials = [Trial(seed, control=control, progress=self.jobs == 1, folder=self.folder) for seed in seeds]
+            measured.extend(self._measure(trials))
             if len(measured) < count:
                 break
             judgement = judged(measured)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from timecell.catalog import SYSTEMS, load_module
+from timecell.catalog import SYSTEMS, claims_file, find, import_file
 from timecell.claims.statements import Matches, Measured, Measurements, Statement
 from timecell.claims.verdicts import Judgement, Verdict, judge, worst
 from timecell.errors import InputError, unknown_name
@@ -24,12 +24,14 @@ class Trial:
         quick: only show that it runs: few samples, few updates.
         control: run the negative control instead.
         progress: show how far it is, e.g. by `Run(progress=trial.progress)`.
+        folder: where what several claims look at is kept (`timecell.claims.experiment`); None: nowhere.
     """
 
     seed: int
     quick: bool = False
     control: bool = False
     progress: bool = False
+    folder: Path | None = None
 
 
 class ControlStatement(Protocol):
@@ -143,15 +145,15 @@ def claim(
 
 
 def load_claims(slug: str, root: Path = SYSTEMS) -> dict[str, Claim]:
-    """The claims of a system by name, in the order of its module.
+    """The claims of a system by name, in the order in which they stand.
 
     Raises:
         InputError: there is no such system.
-        DataError: its module cannot be imported.
+        DataError: the file of its claims cannot be imported.
 
     Example:
         >>> list(load_claims("delay-learning"))
         ['delays_help']
     """
-    found = vars(load_module(slug, root)).values()
+    found = vars(import_file(claims_file(find(slug, root)))).values()
     return {thing.name: thing for thing in found if isinstance(thing, Claim)}

@@ -1,12 +1,13 @@
 """The ledger: what was verified, when, with which code, and every number it rests on.
 
 A JSON-lines file that is only ever appended to: one line a verified claim, with the scores of every seed and arm, and
-of every test item, so that each interval can be computed again. A line also holds hashes of the system's source and of
-the claim's terms. When one of them no longer matches, the verdict is *stale*: it was about something else.
+of every test item, so that each interval can be computed again. A line also holds hashes of the system's code and of the
+claim's terms. When one of them no longer matches, the verdict is *stale*: it was about something else.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
@@ -22,10 +23,10 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
 
-from timecell.catalog import claim_names
+from timecell.catalog import claim_names, claims_file
 from timecell.claims.confirm import Evidence, Outcome
 from timecell.claims.packing import measured_from_json, measured_to_json
-from timecell.claims.terms import read_terms, tables
+from timecell.claims.terms import read_terms, tables, terms_file
 from timecell.claims.verdicts import Finding, Judgement, Verdict
 from timecell.errors import DataError, TimecellError
 
@@ -40,7 +41,7 @@ class Record:
     Attributes:
         slug: of the system.
         outcome: what was measured and judged.
-        code: hash of the system's module.
+        code: hash of what the code of the system and its claims does.
         terms: hash of the claim's table in the TOML file.
         time: when, ISO 8601, UTC.
         versions: of timecell and what it stands on.
@@ -170,16 +171,16 @@ def standings(module: Path, slug: str, records: Iterable[Record]) -> dict[str, t
     """What is known of each claim of a system, read from its sources without importing them.
 
     Args:
-        module: of the system; its terms lie in the TOML file beside it.
+        module: of the system.
         slug: of the system.
         records: of one or more ledgers.
 
     Raises:
-        DataError: the terms cannot be read.
+        DataError: the claims or their terms cannot be read.
     """
-    file, code, records = module.with_suffix(".toml"), hash_of(module), list(records)
-    written = tables(file)
-    terms = {name: read_terms(file, name).hash if name in written else "none" for name in claim_names(module)}
+    file, code, records = terms_file(module), hash_of(module), list(records)
+    written, names = tables(file), claim_names(claims_file(module))
+    terms = {name: read_terms(file, name).hash if name in written else "none" for name in names}
     return {name: standing(records, slug, name, code, terms[name]) for name in terms}
 
 
@@ -195,8 +196,29 @@ def overall(standings: Iterable[Standing]) -> Standing:
 
 
 def hash_of(module: Path) -> str:
-    """Hash of a module's source."""
-    return hashlib.sha256(module.read_text(encoding="utf-8").encode()).hexdigest()[:16]
+    """Hash of what a system's code does: its statements and those of its claims, without imports and docstrings.
+
+    Sorted, so that a definition may move from one file to the other. Comments and the wording of docstrings do not
+    count: none of these changes what was measured.
+    """
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in {module, claims_file(module)}]
+    statements = [s for tree in trees for s in tree.body if not isinstance(s, ast.Import | ast.ImportFrom)]
+    told = "\n".join(sorted(_told(s) for s in statements if not _is_docstring(s)))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _told(part: object) -> str:
+    """A part of a syntax tree as text, alike in every version of Python, which `ast.dump` is not."""
+    if isinstance(part, list):
+        return f"[{', '.join(_told(p) for p in part if not _is_docstring(p))}]"
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    fields = [f"{name}={_told(value)}" for name, value in ast.iter_fields(part) if value not in (None, [])]
+    return f"{type(part).__name__}({', '.join(fields)})"
+
+
+def _is_docstring(part: object) -> bool:
+    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str)
 
 
 # --- evidence as JSON values ------------------------------------------------------------------------------------------

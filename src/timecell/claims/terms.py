@@ -1,4 +1,4 @@
-"""On what terms a claim is confirmed: margins and budget, frozen in a TOML file beside the system's module."""
+"""On what terms a claim is confirmed: margins and budget, frozen in a TOML file beside the claims."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from timecell.catalog import claims_file
 from timecell.errors import DataError
 
 CONFIRM = 100  # the first seed of a confirmation; those below are for calibration
@@ -19,7 +20,7 @@ CONFIRM = 100  # the first seed of a confirmation; those below are for calibrati
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms a claim is confirmed: one table of the TOML file beside its system.
+    """On what terms a claim is confirmed: one table of the TOML file beside it.
 
     Attributes:
         margins: by name.
@@ -28,6 +29,8 @@ class Terms:
         seeds: how many to start with.
         max_seeds: how many at most.
         seconds: no seed begins after so much wall time.
+        first: the first seed of the confirmation. A claim that is changed with its confirmation in view is confirmed
+            again on seeds that nobody has seen.
     """
 
     margins: Mapping[str, float]
@@ -36,6 +39,7 @@ class Terms:
     seeds: int
     max_seeds: int
     seconds: float
+    first: int = CONFIRM
 
     @property
     def looks(self) -> list[int]:
@@ -48,8 +52,21 @@ class Terms:
     @property
     def hash(self) -> str:
         """Of everything in the table."""
-        table = json.dumps(vars(self), default=str, sort_keys=True)
+        usual = {"first": CONFIRM}
+        said = {key: value for key, value in vars(self).items() if key not in usual or value != usual[key]}
+        table = json.dumps(said, default=str, sort_keys=True)
         return hashlib.sha256(table.encode()).hexdigest()[:16]
+
+
+def terms_file(module: Path) -> Path:
+    """The TOML file with the terms of a system's claims: beside the file in which they stand.
+
+    Example:
+        >>> from timecell import catalog
+        >>> terms_file(catalog.find("delay-learning")).relative_to(catalog.SYSTEMS).as_posix()
+        'spiking/delay_learning.toml'
+    """
+    return claims_file(module).with_suffix(".toml")
 
 
 def tables(path: Path) -> dict[str, dict[str, Any]]:
@@ -76,7 +93,7 @@ def read_terms(path: Path, name: str) -> Terms:
     """The terms of one claim.
 
     Args:
-        path: the TOML file beside the system's module.
+        path: the TOML file beside the claims.
         name: of the claim.
 
     Raises:
@@ -90,7 +107,7 @@ def read_terms(path: Path, name: str) -> Terms:
             remedy="measure with `timecell calibrate SLUG`, choose margins, and write the table",
         )  # fmt: skip
     table, place = found[name], f"{path}, [{name}]"
-    if missing := [key for key in Terms.__dataclass_fields__ if key not in table]:
+    if missing := [key for key in Terms.__dataclass_fields__ if key not in table and key != "first"]:
         raise DataError(place, found=f"no {missing[0]!r}", expected="it to be set", remedy="see timecell.claims")
     for key in table:
         if key not in Terms.__dataclass_fields__:
@@ -103,9 +120,10 @@ def read_terms(path: Path, name: str) -> Terms:
         "seeds": ("a whole number >= 2", lambda v: _whole(v) and v >= 2),
         "max_seeds": ("a whole number >= seeds", lambda v: _whole(v) and v >= table["seeds"]),
         "seconds": ("a number > 0", lambda v: _number(v) and v > 0),
+        "first": (f"a whole number >= {CONFIRM}", lambda v: _whole(v) and v >= CONFIRM),
     }  # fmt: skip
     for key, (expected, fine) in rules.items():
-        if not fine(table[key]):
+        if key in table and not fine(table[key]):
             raise DataError(f"{place}, {key}", found=repr(table[key]), expected=expected, remedy="set it right")
     return Terms(**{**table, "calibrated_on": tuple(table["calibrated_on"])})
 

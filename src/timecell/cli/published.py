@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +16,9 @@ from rich.table import Table
 
 from timecell import catalog
 from timecell.claims import Claim, Evidence, Measured, Terms, calibrate, ledger, load_claims, quick, read_terms, verify
-from timecell.claims.journal import Journal, beside, code_hash
+from timecell.claims.journal import Journal, beside, code_hash, experiments
 from timecell.claims.ledger import Record
-from timecell.claims.terms import tables
+from timecell.claims.terms import tables, terms_file
 from timecell.cli.command import Answer, Command, Folder, Slug, lines, say
 from timecell.cli.evidence import coloured, evidence_told, measured, outcome_told
 from timecell.errors import InputError, unknown_name
@@ -55,7 +57,7 @@ class _Published(Command):
         found = load_claims(slug, self.folder)
         if name is not None and name not in found:
             raise unknown_name(f"claim of {slug}", name, found)
-        terms = catalog.find(slug, self.folder).with_suffix(".toml")
+        terms = terms_file(catalog.find(slug, self.folder))
         return [(claim, terms) for claim in found.values() if name in (None, claim.name)]
 
 
@@ -162,23 +164,30 @@ class Verify(_Measuring):
                 remedy="timecell verify SLUG, or timecell verify --all",
             )  # fmt: skip
         slugs = [self.slug] if self.slug else [card.slug for card in catalog.cards(self.folder)]
-        answers = [self.one(slug, *claim) for slug in slugs for claim in self.claims(slug, self.claim)]
+        answers = [answer for slug in slugs for answer in self.system(slug)]
         return Answer(
             [answer.document for answer in answers],
             lambda console: [answer.show(console) for answer in answers],
             ok=all(answer.ok for answer in answers),
         )
 
-    def one(self, slug: str, claim: Claim, file: Path) -> Answer:
-        """A claim, verified or only run."""
+    def system(self, slug: str) -> list[Answer]:
+        """Its claims, verified or only run; what they share is kept until all are done."""
+        claims, module = self.claims(slug, self.claim), catalog.find(slug, self.folder)
         if self.quick:
-            return ran(slug, claim, quick(claim))
-        terms = read_terms(file, claim.name)
-        limited = terms if self.seeds is None else at_most(terms, self.seeds)
+            return [ran(slug, claim, quick(claim)) for claim, _ in claims]
         ledger.require_writable(self.ledger_file)
-        module = file.with_suffix(".py")
-        journal = Journal(beside(self.ledger_file, slug, claim.name), code_hash(module))
-        outcome = verify(claim, limited, self.jobs, say, journal)
+        code = code_hash(module)
+        shared = experiments(self.ledger_file, slug, code)
+        answers = [self.one(slug, claim, read_terms(file, claim.name), module, code, shared) for claim, file in claims]
+        shutil.rmtree(shared, ignore_errors=True)
+        return answers
+
+    def one(self, slug: str, claim: Claim, terms: Terms, module: Path, code: str, shared: Path) -> Answer:
+        """A claim, verified."""
+        limited = terms if self.seeds is None else at_most(terms, self.seeds)
+        journal = Journal(beside(self.ledger_file, slug, claim.name), code)
+        outcome = verify(claim, limited, self.jobs, say, journal, shared)
         record = Record.of(slug, outcome, ledger.hash_of(module), terms.hash)
         ledger.append(self.ledger_file, record)
         journal.close()
@@ -195,7 +204,7 @@ class Calibrate(_Measuring):
 
         timecell calibrate delay-learning
 
-    Write what you choose into the TOML file beside the system's module; half of a difference is a usual margin.
+    Write what you choose into the TOML file beside the claims; half of a difference is a usual margin.
 
     Attributes:
         slug: which one; `timecell systems` lists them.
@@ -211,14 +220,15 @@ class Calibrate(_Measuring):
         """The scores and the contrasts of each claim and its control."""
         document: dict[str, Any] = {}
         shown: list[RenderableType] = []
-        for claim, file in self.claims(self.slug, self.claim):
-            shown.append(claim_told(claim, None))
-            document[claim.name] = {}
-            found = calibrate(claim, self.seeds, self.jobs, say, self.first)
-            for name, evidence in zip(("measured", "negative control"), found):
-                document[claim.name][name] = unjudged(evidence)
-                shown.append(evidence_told(name, evidence, measured))
-            shown.append(f"  margins to set in {file}: {', '.join(claim.margins)}\n")
+        with tempfile.TemporaryDirectory() as shared:
+            for claim, file in self.claims(self.slug, self.claim):
+                shown.append(claim_told(claim, None))
+                document[claim.name] = {}
+                found = calibrate(claim, self.seeds, self.jobs, say, self.first, Path(shared))
+                for name, evidence in zip(("measured", "negative control"), found):
+                    document[claim.name][name] = unjudged(evidence)
+                    shown.append(evidence_told(name, evidence, measured))
+                shown.append(f"  margins to set in {file}: {', '.join(claim.margins)}\n")
         return Answer(document, lines(*shown))
 
 
