@@ -92,7 +92,8 @@ class NeuronLevelModel(Cell):
                 remedy="pass the state this cell returned for a batch of this size, or None to start anew",
             )  # fmt: skip
         inputs = torch.cat([before.past, x.transpose(1, 2)], 2)
-        y = self.read(inputs.unfold(2, self.history, 1).transpose(1, 2))
+        windows = inputs[:, None] if T == 1 else inputs.unfold(2, self.history, 1).transpose(1, 2)
+        y = self.read(windows)  # [B, T, D, M]
         if lengths is None:
             return y, History(inputs[:, :, T:])
         last = lengths[:, None] + torch.arange(self.history - 1, device=x.device)

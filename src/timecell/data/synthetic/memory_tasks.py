@@ -2,7 +2,7 @@
 
 `parity`: is the number of ones among the last n odd? `dms` (delayed match to sample): is the n-th bit from the end, the
 sample, the same as the last one, the probe? Sequences are longer than n, so what came before must be forgotten, and no
-step says that it is one of the last n.
+step says that it is one of the last n. (`cumulative_parity` forgets nothing: it asks for the parity so far at every step.)
 
 In `parity` each sequence has a share of ones of its own, drawn evenly from 0 to 1; with fair bits a net could be right
 half of the time at no cost and hardly better for knowing all bits but one. In `dms` bits are fair.
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from timecell.data.containers import Sequences
+from timecell.data.labelled_steps import LabelledSteps
 from timecell.errors import InputError, unknown_name
 
 Rule = Literal["parity", "dms"]
@@ -61,6 +62,40 @@ def dms(n: int, steps: tuple[int, int] | None = None, *, samples: int = 1000, se
         True
     """
     return _labelled("dms", n, steps, samples, seed)
+
+
+def cumulative_parity(longest: int, shortest: int = 1, *, most: int = 256, seed: int = 0) -> LabelledSteps:
+    """Strings of bits, each once, with the parity so far as the class of every step.
+
+    Args:
+        longest: bits of the longest strings; shorter ones are followed by blanks, over which the parity stays.
+        shortest: bits of the shortest.
+        most: strings of each length at most; where there are more, they are drawn.
+        seed: of the draws.
+
+    Returns:
+        Samples [longest, 1] of -1 (one), 1 (zero) and 0 (blank), in random order; classes "even" and "odd".
+
+    Raises:
+        InputError: the lengths are no range.
+
+    Example:
+        >>> data = cumulative_parity(3, most=2)
+        >>> len(data), data[0].shape, all((np.cumprod(np.where(x, x, 1)) < 0).tolist() == (row == 1).tolist()
+        ...     for x, row in zip([data[i] for i in range(6)], data.labels.reshape(6, 3)))
+        (6, (3, 1), True)
+    """
+    if not 1 <= shortest <= longest:
+        raise InputError("shortest", found=f"{shortest} to {longest} bits", expected="1 <= shortest <= longest",
+                         remedy="say longest=8, shortest=4")  # fmt: skip
+    rng, strings = np.random.default_rng(seed), []
+    for n in range(shortest, longest + 1):
+        numbers = rng.choice(2**n, size=min(most, 2**n), replace=False)
+        signs = 1.0 - 2.0 * (numbers[:, None] >> np.arange(n) & 1)
+        strings.append(np.pad(signs, ((0, 0), (0, longest - n))))
+    x = rng.permutation(np.concatenate(strings))
+    odd = np.cumprod(np.where(x == 0, 1, x), axis=1) < 0
+    return LabelledSteps.labelled(Sequences.of(x[..., None]), odd, ("even", "odd"))
 
 
 def bits(rule: Rule, steps: tuple[int, int], *, samples: int = 1000, seed: int = 0) -> Sequences:
