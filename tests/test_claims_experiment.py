@@ -31,6 +31,21 @@ def test_it_is_run_once_a_trial(tmp_path, on_disk):
     assert len(asked) == 4
 
 
+def test_settings_tell_runs_apart(tmp_path):
+    asked = []
+
+    @experiment
+    def fitted(trial: Trial, arm: str, lr: float = 0.1) -> Mapping[str, np.ndarray]:
+        asked.append((arm, lr))
+        return {"lr": np.array(lr)}
+
+    for folder in (None, tmp_path):
+        trial = Trial(3, folder=folder)
+        found = [fitted(trial, "net"), fitted(trial, "net", lr=0.1), fitted(trial, "net", 0.2), fitted(trial, "other")]
+        assert [float(f["lr"]) for f in found] == [0.1, 0.1, 0.2, 0.1]
+    assert asked == [("net", 0.1), ("net", 0.2), ("other", 0.1)] * 2
+
+
 def test_a_kill_while_writing_costs_the_experiment_and_nothing_else(tmp_path):
     asked, drawn = counting()
     trial = Trial(7, folder=tmp_path)

@@ -1,12 +1,12 @@
 """`experiment`: what several claims look at is run once a trial.
 
     @experiment
-    def answers(trial: Trial) -> Mapping[str, np.ndarray]:      # fit the arms, keep what they answered
+    def answers(trial: Trial, arm: str) -> Mapping[str, np.ndarray]:    # fit an arm, keep what it answered
         ...
 
     @claim("the net is better than its ablation", ...)
     def better(trial: Trial) -> Mapping[str, Measured]:
-        found = answers(trial)                                  # the second claim that asks gets the same arrays
+        found = answers(trial, "net")                                   # the second claim that asks gets the same arrays
         ...
 
 Seeds are measured in several processes, so arrays are kept in `trial.folder` while a system is verified; without a folder
@@ -15,23 +15,24 @@ they are kept in memory.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, cast
 
 import numpy as np
 
-from timecell.claims.declare import Trial
-
+P = ParamSpec("P")
 Arrays = Mapping[str, np.ndarray]
 
 
-def experiment(measure: Callable[[Trial], Arrays]) -> Callable[[Trial], Arrays]:
-    """Run a function of a trial once, however many claims ask for its arrays.
+def experiment(measure: Callable[P, Arrays]) -> Callable[P, Arrays]:
+    """Run a function once for each trial and each setting (texts and numbers), however many claims ask for its arrays.
 
     Example:
+        >>> from timecell.claims import Trial
         >>> @experiment
         ... def noise(trial: Trial) -> Arrays:
         ...     print("measured")
@@ -40,18 +41,22 @@ def experiment(measure: Callable[[Trial], Arrays]) -> Callable[[Trial], Arrays]:
         measured
         True
     """
-    in_memory: dict[Trial, Arrays] = {}
+    in_memory: dict[Any, Arrays] = {}
 
     @wraps(measure)
-    def once(trial: Trial) -> Arrays:
+    def once(*args: P.args, **kwargs: P.kwargs) -> Arrays:
+        asked = inspect.signature(measure).bind(*args, **kwargs)
+        asked.apply_defaults()
+        trial, *settings = asked.arguments.values()
         if trial.folder is None:
-            if trial not in in_memory:
-                in_memory[trial] = measure(trial)
-            return in_memory[trial]
+            key = (trial, *settings)
+            if key not in in_memory:
+                in_memory[key] = measure(*args, **kwargs)
+            return in_memory[key]
         kind = "-quick" * trial.quick + "-control" * trial.control
-        path = trial.folder / f"{measure.__name__}-{trial.seed}{kind}.npz"
+        path = trial.folder / "-".join([measure.__name__, *map(str, settings), f"{trial.seed}{kind}.npz"])
         if not path.exists():
-            write(path, measure(trial))
+            write(path, measure(*args, **kwargs))
         with np.load(path, allow_pickle=False) as found:
             return dict(found)
 
