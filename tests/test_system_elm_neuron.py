@@ -1,14 +1,12 @@
 """The ELM neuron as a system, its synapses, and what its claims measure with."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timecell.catalog import load_system
+from timecell import catalog
 from timecell.claims import Trial, load_claims, quick
 from timecell.claims.terms import read_terms, terms_file
 from timecell.data.containers import Schema, Sequences
@@ -17,8 +15,19 @@ from timecell.errors import InputError
 from timecell.network_system import FittedNetwork
 from timecell.synapses.branched import BranchSynapses
 from timecell.system import Run
-from timecell.systems.spiking import elm_neuron
-from timecell.systems.spiking.elm_neuron import ADDER, ElmNeuron, LongShortTermMemory, Recorded
+from timecell.systems.spiking.claims import elm_neuron
+from timecell.systems.spiking.claims.elm_neuron import (
+    ADDER,
+    LongShortTermMemory,
+    Recorded,
+    adding,
+    elm,
+    linear_nonlinear,
+    recorded,
+    tcn,
+    train_on_spikes,
+)
+from timecell.systems.spiking.elm_neuron import ElmNeuron
 from timecell.tasks import Classify
 
 # --- synapses ---------------------------------------------------------------------------------------------------------
@@ -84,7 +93,7 @@ def test_it_learns_an_order_in_time_and_comes_back_from_a_folder(tmp_path):
 
 
 def test_the_walk_finds_it_and_it_streams():
-    system = load_system("elm-neuron")
+    system = catalog.load_system("elm-neuron")
     assert isinstance(system, ElmNeuron) and system.card.n == 17
     net = system.build(Schema("sequences", ("a", "b", "c")), 2).double()
     x = torch.randn(2, 15, 3, dtype=torch.float64)
@@ -106,7 +115,7 @@ def test_time_constants_reach_from_one_step_to_tau_max():
 
 
 def test_the_target_is_the_sum_of_two_patterns():
-    data = elm_neuron.adding(30, seed=2, part=1)
+    data = adding(30, seed=2, part=1)
     first, second = (motifs(5, steps=50, samples=30, seed=14 + k, template_seed=2).data for k in range(2))
     assert (data.target == first.target + second.target).all() and data.schema.classes == tuple("012345678")
     np.testing.assert_array_equal(data[7], np.concatenate([first[7], second[7]]))
@@ -120,13 +129,13 @@ def test_sizes_are_what_the_claims_say():
     schema = Schema("sequences", tuple(map(str, range(20))))
     adder, lstm = (parameters(s.build(schema, 9)) for s in (ADDER, LongShortTermMemory()))
     assert adder <= lstm <= 1.1 * adder
-    cell, convolutions = parameters(elm_neuron.elm(128)), parameters(elm_neuron.tcn(128))
+    cell, convolutions = parameters(elm(128)), parameters(tcn(128))
     assert cell < 1000 and 7.5 < convolutions / cell < 8.5
 
 
 def test_in_a_control_trials_have_the_spikes_of_others_of_their_part(monkeypatch):
     monkeypatch.setattr(elm_neuron, "BATCH", 3)
-    shown, control = (elm_neuron.recorded(Trial(1, quick=True, control=c)) for c in (False, True))
+    shown, control = (recorded(Trial(1, quick=True, control=c)) for c in (False, True))
     for a, b in zip(shown, control):
         np.testing.assert_array_equal(a.x, b.x)
         np.testing.assert_array_equal(b.spikes, a.spikes[[2, 0, 1]])
@@ -146,7 +155,7 @@ def linear_cells(trials=60, steps=400, inputs=6):
 
 def test_the_linear_nonlinear_control_is_a_good_one():
     parts, drive = linear_cells()
-    measured = elm_neuron.linear_nonlinear(Trial(0), *parts)
+    measured = linear_nonlinear(Trial(0), *parts)
     assert parts[2].auc(drive) - 0.01 < measured.value < parts[2].auc(drive) + 0.01
 
 
@@ -161,10 +170,10 @@ def test_training_keeps_the_best_weights_on_validation_trials(monkeypatch):
     monkeypatch.setattr(elm_neuron, "BATCH", 4)
     (train, valid, _), _ = linear_cells()
     torch.manual_seed(0)
-    net, scores, auc = elm_neuron.elm(8), [], Recorded.auc
+    net, scores, auc = elm(8), [], Recorded.auc
     train, valid = (Recorded(np.pad(part.x, ((0, 0), (0, 0), (0, 2))), part.spikes) for part in (train, valid))
     monkeypatch.setattr(Recorded, "auc", lambda self, a: scores.append(auc(self, a)) or scores[-1])
-    best = elm_neuron.train_on_spikes(net, train, valid, lr=0.3, updates=12, seed=0)
+    best = train_on_spikes(net, train, valid, lr=0.3, updates=12, seed=0)
     assert best == max(scores) and len(scores) == 12 and scores[-1] != max(scores)
     assert auc(valid, valid.answers(net)) == best
 
@@ -172,5 +181,5 @@ def test_training_keeps_the_best_weights_on_validation_trials(monkeypatch):
 def test_the_claims_run_and_have_their_terms():
     claims = load_claims("elm-neuron")
     for name, claim in claims.items():
-        assert set(read_terms(terms_file(Path(elm_neuron.__file__)), name).margins) == set(claim.margins)
+        assert set(read_terms(terms_file(catalog.find("elm-neuron")), name).margins) == set(claim.margins)
     assert set(quick(claims["beyond_filters"])) == {"ELM", "filters"}

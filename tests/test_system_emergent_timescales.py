@@ -12,15 +12,8 @@ from timecell.data.synthetic.memory_tasks import label
 from timecell.network_system import FittedNetwork
 from timecell.neurons import LeakyRate
 from timecell.system import Run
-from timecell.systems.memory.emergent_timescales import (
-    LastBits,
-    LeakyMemory,
-    Others,
-    disturbed,
-    learn,
-    own_tau,
-    streams,
-)
+from timecell.systems.memory.claims.emergent_timescales import disturbed
+from timecell.systems.memory.emergent_timescales import LastBits, LeakyMemory, Others, learn, own_tau, streams
 from timecell.tasks import Classify, Forecast
 
 CLAIMS = load_claims("emergent-timescales")

@@ -12,7 +12,8 @@ from timecell.data.splits import by_sample
 from timecell.errors import InputError
 from timecell.network_system import FittedNetwork
 from timecell.system import Run
-from timecell.systems.spiking.hlop import Decomposed, OrthogonalLearning
+from timecell.systems.spiking.claims.hlop import Decomposed
+from timecell.systems.spiking.hlop import OrthogonalLearning
 from timecell.tasks import Classify, Forecast
 from timecell.tasks.stream import TaskStream
 

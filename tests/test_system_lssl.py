@@ -13,7 +13,8 @@ from timecell.data.containers import Schema, Sequences, Series
 from timecell.memory.linear_ssm import LinearSSM, resampled
 from timecell.network_system import FittedNetwork
 from timecell.system import Run
-from timecell.systems.memory.lssl import LinearStateSpace, scanned
+from timecell.systems.memory.claims.lssl import scanned
+from timecell.systems.memory.lssl import LinearStateSpace
 from timecell.tasks import Classify, Forecast
 
 RUN = Run(updates=40, device="cpu")

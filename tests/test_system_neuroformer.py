@@ -19,7 +19,8 @@ from timecell.network_system import FittedNetwork
 from timecell.networks.spike_models import Decoder, PastSpikes, RateModel, TokenModel
 from timecell.rhythm.tokenizers import SpikeTokenizer, SpikeWindows
 from timecell.system import Run
-from timecell.systems.recordings.neuroformer import Behaviour, Neuroformer, NextToken, fit_tokens, mean_rates, wiring
+from timecell.systems.recordings.claims.neuroformer import mean_rates
+from timecell.systems.recordings.neuroformer import Behaviour, Neuroformer, NextToken, fit_tokens, wiring
 from timecell.tasks.classify import Classify
 from timecell.tasks.likelihood import CoSmoothing
 from timecell.testing import check

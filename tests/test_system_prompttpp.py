@@ -14,11 +14,12 @@ from timecell.data.splits import Splits
 from timecell.data.synthetic.event_regimes import event_regimes
 from timecell.data.synthetic.point_processes import hawkes, log_likelihood
 from timecell.errors import InputError
+from timecell.generate.attentive_hawkes import Prompts
 from timecell.inference import evaluate
 from timecell.point_process_system import FittedPointProcess
 from timecell.system import Run
-from timecell.systems.events import prompttpp
-from timecell.systems.events.prompttpp import TASK, PromptedHawkes, PromptTPP, found_shares, learnt, stream
+from timecell.systems.events.claims.prompttpp import found_shares, learnt, stream
+from timecell.systems.events.prompttpp import TASK, PromptedHawkes, PromptTPP
 from timecell.tasks import Classify
 from timecell.tasks.next_event import NextEvent
 
@@ -43,9 +44,7 @@ def test_without_prompts_it_is_its_base():
     net = PromptTPP(prompts=0).build(Schema("events", ("gap", "a"), ("a",)))
     assert not isinstance(net, PromptedHawkes)
     base, b = prompted().eval(), batch()
-    nothing = prompttpp.Prompts(
-        torch.zeros(2, 2, 0, 8), torch.zeros(*b.x.shape[:2], 0, dtype=torch.bool), base.code(b.x[..., 0])
-    )
+    nothing = Prompts(torch.zeros(2, 2, 0, 8), torch.zeros(*b.x.shape[:2], 0, dtype=torch.bool), base.code(b.x[..., 0]))
     plain = super(PromptedHawkes, base).remember(b.x)
     row, tau = torch.zeros(6, 3, dtype=torch.long) + 2, torch.rand(6, 3)
     shown = base.log_intensity(base.remember(b.x, prompts=nothing), row, tau)

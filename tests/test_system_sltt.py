@@ -16,7 +16,8 @@ from timecell.data.containers import Batch, Schema, Sequences
 from timecell.errors import InputError
 from timecell.network_system import FittedNetwork
 from timecell.system import Run
-from timecell.systems.spiking.sltt import SpatialLearning, layer_gradients, saved_bytes
+from timecell.systems.spiking.claims.sltt import layer_gradients, saved_bytes
+from timecell.systems.spiking.sltt import SpatialLearning
 from timecell.tasks import Classify, Forecast
 
 RUN = Run(updates=60, device="cpu")

@@ -12,7 +12,8 @@ from timecell.data.containers import Schema, Sequences
 from timecell.network_system import FittedNetwork
 from timecell.neurons import LIF, FastSigmoid, LeakyIntegrator, Sigmoid
 from timecell.system import Run
-from timecell.systems.spiking.snn_tutorial import CODES, LOSSES, SnnTutorial, SpikeCost, digits, hidden_spikes, window
+from timecell.systems.spiking.claims.snn_tutorial import CODES, LOSSES, digits, hidden_spikes, window
+from timecell.systems.spiking.snn_tutorial import SnnTutorial, SpikeCost
 from timecell.tasks import Classify, Forecast
 from timecell.testing import check
 

@@ -14,7 +14,8 @@ from timecell.data.containers import Schema, Sequences, Series
 from timecell.data.labelled_series import LabelledSeries
 from timecell.network_system import FittedNetwork
 from timecell.system import Run
-from timecell.systems.series.timesnet import TimesBlock, TimesNet, TimesNetSystem, hourly_taxi
+from timecell.systems.series.claims.timesnet import hourly_taxi
+from timecell.systems.series.timesnet import TimesBlock, TimesNet, TimesNetSystem
 from timecell.tasks import Classify, Forecast
 from timecell.tasks.detect import Detect
 from timecell.tasks.impute import Impute

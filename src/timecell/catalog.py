@@ -114,6 +114,8 @@ def claims_file(module: Path) -> Path:
     Example:
         >>> claims_file(find("delay-learning")).relative_to(SYSTEMS).as_posix()
         'spiking/delay_learning.py'
+        >>> claims_file(find("timesnet")).relative_to(SYSTEMS).as_posix()
+        'series/claims/timesnet.py'
     """
     beside = module.parent / "claims" / module.name
     if not beside.exists():

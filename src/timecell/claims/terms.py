@@ -63,8 +63,8 @@ def terms_file(module: Path) -> Path:
 
     Example:
         >>> from timecell import catalog
-        >>> terms_file(catalog.find("delay-learning")).relative_to(catalog.SYSTEMS).as_posix()
-        'spiking/delay_learning.toml'
+        >>> terms_file(catalog.find("timesnet")).relative_to(catalog.SYSTEMS).as_posix()
+        'series/claims/timesnet.toml'
     """
     return claims_file(module).with_suffix(".toml")
 

@@ -26,29 +26,22 @@ neural networks" (2024), arXiv:2402.11984.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from timecell.card import Card
 from timecell.checkpoint import seeded
-from timecell.claims import Absent, AtChance, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import prepared
 from timecell.combine import Sequential
-from timecell.credit import Backprop, Credit, Factors, FixedFeedback, Full, Gradient, PresynapticTrace, Rule
-from timecell.credit.project import HebbianProjection, HebbianSubspace, finish_task, lateral_units, with_lateral_units
+from timecell.credit import Backprop, Credit, FixedFeedback, Full, Gradient, PresynapticTrace, Rule
+from timecell.credit.project import HebbianProjection, finish_task, with_lateral_units
 from timecell.data.containers import Data, Schema
-from timecell.data.encoders import direct
-from timecell.data.images import load_mnist
 from timecell.data.scaling import Standardise
-from timecell.data.splits import Splits, by_sample
+from timecell.data.splits import Splits
 from timecell.inference import evaluate
 from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.neurons import LIF
@@ -66,6 +59,8 @@ CARD = Card(
     paper="arXiv:2402.11984",
     n=45,
 )
+
+Rules = Literal["bptt", "ottt", "feedback"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ class OrthogonalLearning(NetworkSystem):
     hidden: int = 200
     layers: int = 2
     tau: float = 2.0
-    rule: Literal["bptt", "ottt", "feedback"] = "bptt"
+    rule: Rules = "bptt"
     protect: bool = True
     share: float = 0.1
     tasks: int = 5
@@ -170,148 +165,3 @@ class Continual(NamedTuple):
 def stepwise(task: Task) -> Task:
     """The same classification with a loss of each step."""
     return replace(task, readout="every", criterion="cross_entropy") if isinstance(task, Classify) else task
-
-
-# --- the checks -------------------------------------------------------------------------------------------------------
-
-TASK = Classify("every")
-TASKS, STEPS = 5, 4
-RATES = (0.2, 0.5)  # where arms choose, they do so on validation data; RATE where they need not
-RATE = 0.5
-
-
-@claim(
-    "of five tasks learnt one after the other, a net whose updates spare the lateral units' subspace knows more at the end",
-    source="table of permuted MNIST: about 95 % on average, and 1 point forgotten",
-    control="labels of training and validation shuffled: both at chance",
-    shows=Ordering("HLOP", "plain"),
-    control_shows=AtChance(0.1),
-)
-def more_is_known_at_the_end(trial: Trial) -> Mapping[str, Measured]:
-    """Test accuracy over all tasks after the last one, by backpropagation through time; what was forgotten beside."""
-    return of_both(trial, OrthogonalLearning(), RATES)
-
-
-@claim(
-    "so it is with presynaptic traces online in place of backpropagation through time",
-    source="table of training methods: OTTT with HLOP",
-    control="labels of training and validation shuffled: both at chance",
-    shows=Ordering("HLOP", "plain"),
-    control_shows=AtChance(0.1),
-)
-def it_goes_with_online_traces(trial: Trial) -> Mapping[str, Measured]:
-    """As `more_is_known_at_the_end`, by OTTT."""
-    return of_both(trial, OrthogonalLearning(rule="ottt"), [RATE])
-
-
-@claim(
-    "so it is with errors that are broadcast by fixed random weights in place of backpropagated ones",
-    source="table of error propagation: feedback alignment with HLOP (there layer by layer, here directly)",
-    control="labels of training and validation shuffled: both at chance",
-    shows=Ordering("HLOP", "plain"),
-    control_shows=AtChance(0.1),
-)
-def it_goes_with_feedback_alignment(trial: Trial) -> Mapping[str, Measured]:
-    """As `more_is_known_at_the_end`, by direct feedback alignment."""
-    return of_both(trial, OrthogonalLearning(rule="feedback"), [RATE])
-
-
-@claim(
-    "what the Hebbian rule finds protects nearly as well as the principal directions of stored activity",
-    source="the paper's aim: principal subspaces without storing or decomposing activity",
-    control="lateral units that never learn: as many random directions protect much worse",
-    shows=NonInferior("HLOP", "principal components"),
-    control_shows=Absent(),
-)
-def hebbian_is_nearly_exact(trial: Trial) -> Mapping[str, Measured]:
-    """Backward transfer over five tasks, with rows from the Hebbian rule (in the control: none) and from an SVD."""
-    stream = permuted_digits(replace(trial, control=False))  # random rows need all five tasks to show what they miss
-    run = budget(trial, stream)
-    arms = {
-        "HLOP": OrthogonalLearning(lr=RATE, repeats=0 if trial.control else 5),
-        "principal components": Decomposed(lr=RATE),
-    }
-    found = {name: arm.learn_stream(stream, TASK, run).scores for name, arm in arms.items()}
-    test = stream.parts[0].test.fingerprint
-    return {name: Measured(scores.backward_transfer, data=test) for name, scores in found.items()}
-
-
-@dataclass(frozen=True)
-class Decomposed(OrthogonalLearning):
-    """The same with rows from a singular value decomposition of activity that is stored when a task has been learnt."""
-
-    def settle(self, net: nn.Module, train: Data) -> None:
-        """Rows are the principal directions of what kept rows leave over."""
-        for lateral, x in watched(net, train).items():
-            rest = x - x @ lateral.kept.T @ lateral.kept
-            lateral.present.copy_(torch.linalg.svd(rest, full_matrices=False)[2][: len(lateral.present)])
-        finish_task(net)
-
-
-def watched(net: nn.Module, data: Data, samples: int = 500) -> dict[HebbianSubspace, Float[Tensor, "n in"]]:
-    """What the lateral units of each synapse see at all steps of some samples."""
-    seen = {}
-
-    def note(factors: Factors, synapse: nn.Module) -> Tensor:
-        lateral = lateral_units(synapse)
-        if lateral is not None:
-            seen[lateral] = factors.pre.flatten(0, -2)
-        return Gradient()(factors, synapse)
-
-    batch = data.batch(np.arange(min(samples, len(data))))
-    Rule(Full(), update=note).backward(net, batch, slice(0, batch.x.shape[1]), None, TASK.loss)
-    net.zero_grad()
-    return seen
-
-
-@claim(
-    "a net that spares old directions still learns the last task",
-    source="the paper's trade-off of stability and plasticity",
-    control="as many lateral units as inputs: nothing is left to learn along",
-    shows=NonInferior("HLOP", "plain"),
-    control_shows=Absent(),
-)
-def new_tasks_are_still_learnt(trial: Trial) -> Mapping[str, Measured]:
-    """Accuracy on the last task when it has just been learnt; in the control every synapse is full after one task."""
-    stream = permuted_digits(trial)
-    run = budget(trial, stream)
-    arms = {
-        "HLOP": OrthogonalLearning(lr=RATE, share=1.0 if trial.control else 0.1),
-        "plain": OrthogonalLearning(lr=RATE, protect=False),
-    }
-    values = {name: arm.learn_stream(stream, TASK, run).scores.values[-1, -1] for name, arm in arms.items()}
-    return {name: Measured(value, data=stream.parts[-1].test.fingerprint) for name, value in values.items()}
-
-
-def permuted_digits(trial: Trial, shuffled_labels: bool = False) -> TaskStream:
-    """Digits whose pixels are shuffled in another way for each task, shown at every step; two tasks in a control."""
-    images = load_mnist()
-    images = replace(images, pixels=images.pixels.astype(np.float16))  # a copy for each task: half of the memory
-    splits = by_sample(images.encoded(lambda x: direct(x, STEPS)), seed=trial.seed, valid=0.1, test=0.2)
-    tasks = 2 if trial.quick or trial.control else TASKS
-    return TaskStream.permuted(prepared(splits, replace(trial, control=shuffled_labels)), tasks, seed=trial.seed)
-
-
-def budget(trial: Trial, stream: TaskStream) -> Run:
-    """Every task is seen once."""
-    updates = math.ceil(len(stream.parts[0].train) / OrthogonalLearning.batch)
-    return Run(seed=trial.seed, updates=2 if trial.quick else updates, progress=trial.progress, device="cpu")
-
-
-def of_both(trial: Trial, system: OrthogonalLearning, rates: Sequence[float]) -> dict[str, Measured]:
-    """Accuracy over all tasks with and without protection, each at the rate that is best on validation data."""
-    stream = permuted_digits(trial, shuffled_labels=trial.control)
-    run, found = budget(trial, stream), {}
-    rates = rates[-1:] if trial.quick or trial.control else rates
-    for name, protect in (("HLOP", True), ("plain", False)):
-        tried = {lr: replace(system, lr=lr, protect=protect).learn_stream(stream, TASK, run) for lr in rates}
-        lr = max(rates, key=lambda lr: right(tried[lr].fitted, [parts.valid for parts in stream.parts]).mean())
-        items = right(tried[lr].fitted, [parts.test for parts in stream.parts])
-        extra = {"lr": lr, "backward transfer": tried[lr].scores.backward_transfer}
-        found[name] = Measured(items.mean(), items, stream.parts[0].test.fingerprint, extra)
-    return found
-
-
-def right(fitted: FittedNetwork, tasks: Sequence[Data]) -> Float[np.ndarray, "N"]:
-    """In how many of the tasks, which hold the same samples, each sample is recognised, as a share."""
-    return np.mean([TASK.score(fitted.predict(data), data).items for data in tasks], axis=0)

@@ -1,0 +1,1 @@
+"""Claims of the systems beside that need more than a page."""
