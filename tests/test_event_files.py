@@ -9,6 +9,7 @@ from timecell.data.datasets import FOLDER
 from timecell.data.event_files import describe_events, event_arrays, events
 from timecell.data.read_csv import read_csv
 from timecell.data.read_npz import read_npz
+from timecell.data.readers import load
 from timecell.errors import DataError, MissingExtra
 
 TABLE = """user,time,type,from,to
@@ -49,6 +50,13 @@ def test_without_bounds_the_first_event_is_the_origin(tmp_path):
 def test_dates_are_seconds(tmp_path):
     data = events(table(tmp_path, "date,mark\n2024-01-01,a\n2024-01-01T12:00:00,b\n2024-01-03,a\n"))
     assert data.waits.tolist() == [43200.0, 129600.0, 0.0]
+
+
+def test_times_ids_and_labels_alone_are_events_whatever_they_are_called(tmp_path):
+    path = tmp_path / "quakes.csv"
+    path.write_text("month,day,size\n1,0.5,small\n1,0.7,large\n2,3.0,small\n")
+    found = load(path, id="month", time="day", target="size")
+    assert found.schema.kind == "events" and found.schema.classes == ("large", "small") and len(found) == 2
 
 
 def test_no_marks_at_all(tmp_path):

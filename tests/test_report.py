@@ -332,7 +332,7 @@ def test_the_leaderboard_fits_a_terminal() -> None:
     c, _, _ = classified(slugs=("delay-lif", "[bold]odd[/]", "adaptive-lif-with-a-very-long-name", "lif"))
     c = replace(
         c,
-        rejected=(Rejected("flow", "", "it forecasts [x]"),),
+        rejected=(Rejected("flow", "", "it forecasts [x]"), Rejected("tide", "", "it forecasts [x]")),
         failed=(Failed("bad", "", "seed 1", "ValueError: no", ""),),
     )
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -345,7 +345,7 @@ def test_the_leaderboard_fits_a_terminal() -> None:
     assert [line.split()[0] for line in ranks] == ["1", "2", "3", "4", "5", "6"]
     assert ranks[0].split()[1:5] == ["delay-lif", f"{c.rows[0].metric:.3f}", "±", f"{c.rows[0].spread:.3f}"]
     assert "[bold]odd[/]" in ranks[1] and sum("(baseline)" in line for line in ranks) == 2
-    assert any("flow: it forecasts [x]" in line for line in lines)
+    assert any("flow, tide: it forecasts [x]" in line for line in lines)
     assert any("bad, seed 1: ValueError: no" in line for line in lines)
 
 

@@ -326,13 +326,15 @@ def _suffix(path: Path) -> str:
 
 
 def _kind_of(table: Table, options: dict[str, Any]) -> Kind:
-    """Edges or events where all columns have their usual names; sequences where label or id is named, or a label is
-    found (and no time column without an id); else a series."""
+    """Edges or events where all columns have their usual names, events too where times, ids and labels are all there is;
+    sequences where label or id is named, or a label is found (and no time column without an id); else a series."""
     if "target" not in options and edge_files.is_edges(table):
         return "edges"
     if "target" not in options and event_files.is_events(table):
         return "events"
-    roles = table.roles({role: options.get(role) for role in ("target", "id", "time")})
+    roles = table.roles({role: options.get(role) for role in ("target", "id", "time", "group", "split")})
+    if "time" in roles and set(table.columns) == set(roles.values()):
+        return "events"
     named = "target" in options or "id" in options
     return "sequences" if named or ("target" in roles and ("id" in roles or "time" not in roles)) else "series"
 

@@ -38,10 +38,8 @@ def print_comparison(c: Comparison, console: Console | None = None) -> None:
     console = console or Console(width=100)
     console.print(leaderboard(c))
     console.print(f"\n{words.verdict(c)}", markup=False, highlight=False)
-    for rejected in c.rejected:
-        console.print(
-            f"Not for these data: {rejected.slug}: {rejected.reason}", style="dim", markup=False, highlight=False
-        )
+    for reason, slugs in words.rejected(c).items():
+        console.print(f"Not for these data: {', '.join(slugs)}: {reason}", style="dim", markup=False, highlight=False)
     for failed in c.failed:
         text = f"Failed: {failed.slug}, {failed.stage}: {failed.error}"
         console.print(text, style="red", markup=False, highlight=False)

@@ -24,6 +24,14 @@ def number(x: float | None) -> str:
     return f"{x:.3f}" if x == 0 or 0.0005 <= abs(x) < 1000 else f"{x:.3g}"
 
 
+def rejected(c: Comparison) -> dict[str, list[str]]:
+    """Reason -> slugs of the systems that could not take part for it."""
+    reasons: dict[str, list[str]] = {}
+    for system in c.rejected:
+        reasons.setdefault(system.reason, []).append(system.slug)
+    return reasons
+
+
 def count(n: float | None) -> str:
     """A number of things, in thousands or millions from 10 000 on.
 
