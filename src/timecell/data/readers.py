@@ -333,7 +333,7 @@ def _kind_of(table: Table, options: dict[str, Any]) -> Kind:
     if "target" not in options and event_files.is_events(table):
         return "events"
     roles = table.roles({role: options.get(role) for role in ("target", "id", "time", "group", "split")})
-    if "time" in roles and set(table.columns) == set(roles.values()):
+    if "time" in roles and len(roles) > 1 and set(table.columns) == set(roles.values()):
         return "events"
     named = "target" in options or "id" in options
     return "sequences" if named or ("target" in roles and ("id" in roles or "time" not in roles)) else "series"
