@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from timecell import cli
+from timecell.cli.answering import ANSWERS
+from timecell.cli.models import Predict
 from timecell.data.synthetic.point_processes import hawkes
+from timecell.tasks import every
 
 
 @pytest.fixture
@@ -114,8 +117,12 @@ def test_spikes_are_a_population_and_edges_a_stream(call, tmp_path):
     mails = write(tmp_path / "mails.csv", "source,target,time", rows)
     status, _, err = call("train", mails, "--system", "edgebank", "--out", tmp_path / "b")
     assert status == 0 and "20 nodes" in err
-    status, _, err = call("predict", tmp_path / "b", mails)
-    assert status == 2 and "predict(...) in Python" in err
+
+
+def test_every_task_has_an_answer_and_the_help_says_which():
+    assert set(ANSWERS) == set(every())
+    told = [line.split()[0] for line in Predict.__doc__.splitlines() if " of a" in line and line.startswith(" " * 8)]
+    assert set(told) == set(every())
 
 
 def test_what_a_task_does_not_know_is_refused(call, clicks, tmp_path):
@@ -123,3 +130,95 @@ def test_what_a_task_does_not_know_is_refused(call, clicks, tmp_path):
     assert status == 2 and "the task is next-event" in err
     status, _, err = call("train", clicks, "--task", "next-evnt", "--system", "poisson", "--out", tmp_path / "m")
     assert status == 2 and "did you mean 'next-event'" in err
+
+
+# --- spikes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def population(tmp_path):
+    """Unit c fires one bin after unit b, which follows a at once; bins of 10 ms."""
+    rng = np.random.default_rng(0)
+    a = np.flatnonzero(rng.random(2000) < 0.2)
+    b = a[rng.random(len(a)) < 0.8]
+    times = np.concatenate([a, b, b + 1]) * 0.01 + 0.005
+    units = np.repeat([0, 1, 2], [len(a), len(b), len(b)])
+    order = np.argsort(times, kind="stable")
+    np.savez(tmp_path / "spikes.npz", times=times[order], units=units[order])
+    return tmp_path / "spikes.npz"
+
+
+@pytest.mark.parametrize("system", ["poisson-glm", "gru"])
+@pytest.mark.parametrize("held_out", [(), ("unit1",)], ids=["the next bin", "a hidden unit"])
+def test_rates_come_bin_by_bin(call, population, tmp_path, system, held_out):
+    options = ("--task", "co-smooth", "--system", system, "--updates", 80)
+    rows = trained(call, tmp_path, population, *options, *(("--target", *held_out) if held_out else ()))
+    data = np.load(population)
+    counts = np.zeros((len(rows), 3))
+    np.add.at(counts, ((data["times"] / 0.01).astype(int), data["units"]), 1)
+    rates = np.array([[row[name] for name in rows[0] if name not in ("step", "time")] for row in rows], float)
+    assert rates.shape == (len(rows), len(held_out) or 3) and len(rows) == pytest.approx(2001, abs=1)
+    assert np.allclose(rates.mean(0), counts.mean(0)[[1] if held_out else [0, 1, 2]], rtol=0.15)
+    cause, effect = (counts[:, 0], rates[:, 0]) if held_out else (counts[:-1, 1], rates[1:, 2])
+    assert effect[cause == 1].mean() > 4 * effect[cause == 0].mean()
+
+
+def test_a_net_without_the_mean_rates_is_refused(call, population, tmp_path):
+    trained(call, tmp_path, population, "--task", "co-smooth", "--system", "gru", "--updates", 2)
+    file = tmp_path / "model" / "asked.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "base"}))
+    status, _, err = call("predict", tmp_path / "model", population)
+    assert status == 2 and "mean rates" in err and "train it again" in err
+
+
+def test_a_net_decodes_wherever_the_file_has_its_target(call, plant, tmp_path):
+    lines = [line.split(",") for line in plant.read_text().splitlines()[1:]]
+    file = write(tmp_path / "far.csv", "time,far,flow", [(t, 1000 + 100 * float(h), f) for t, f, h, _ in lines])
+    rows = trained(call, tmp_path, file, "--task", "decode", "--target", "far", "--system", "gru", "--updates", 150)
+    far = [1000 + 100 * float(h) for _, _, h, _ in lines]
+    assert np.corrcoef(far, [row["far"] for row in rows])[0, 1] > 0.8
+    assert np.mean([row["far"] for row in rows]) == pytest.approx(1000, abs=30)
+
+
+# --- edges ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mails(tmp_path):
+    """Everybody writes to the next two in a circle; a file with all rows, and one with the first three hundred."""
+    rng = np.random.default_rng(0)
+    rows = [(f"p{u}", f"p{(u + rng.integers(1, 3)) % 12}", t) for t, u in enumerate(rng.integers(0, 12, 400))]
+    write(tmp_path / "first.csv", "source,target,time", rows[:300])
+    return write(tmp_path / "mails.csv", "source,target,time", rows)
+
+
+def test_each_edge_is_scored_by_what_came_before_it(call, mails, tmp_path):
+    rows = trained(call, tmp_path, mails, "--system", "pair-recency")
+    assert [row["time"] for row in rows] == list(range(400))
+    assert rows[0] == {**rows[0], "score": 0.0, "rivals beaten": ""}  # nothing came before it
+    assert np.mean([row["rivals beaten"] for row in rows[100:]]) > 0.7
+    status, out, _ = call("predict", tmp_path / "model", tmp_path / "first.csv", "--json")
+    assert status == 0 and json.loads(out) == rows[:300]  # and by nothing that came later
+
+
+def test_candidates_for_one_moment_are_asked_about_after_a_stream(call, mails, tmp_path):
+    model = tmp_path / "model"
+    whole = trained(call, tmp_path, mails, "--system", "pair-recency")
+    later = write(tmp_path / "later.csv", "source,target,time", [("p3", f"p{n}", 400) for n in (4, 5, 6, 99)])
+    status, out, err = call("predict", model, later, "--before", mails, "--json")
+    assert status == 0, err
+    scores = {row["target"]: row["score"] for row in json.loads(out)}
+    assert scores["p4"] > 0 and scores["p5"] > 0 and scores["p6"] == scores["p99"] == 0
+    rest = tmp_path / "rest.csv"
+    lines = mails.read_text().splitlines()
+    rest.write_text("\n".join([lines[0], *lines[301:]]) + "\n")
+    status, out, _ = call("predict", model, rest, "--before", tmp_path / "first.csv", "--json")
+    assert status == 0 and [row["score"] for row in json.loads(out)] == [row["score"] for row in whole[300:]]
+    status, _, err = call("predict", model, rest, "--before", mails)
+    assert status == 2 and "history: found an edge at 399, expected all before 300" in err
+
+
+def test_only_edges_go_on(call, plant, tmp_path):
+    trained(call, tmp_path, plant, "--task", "forecast", "--horizon", 3, "--system", "naive")
+    status, _, err = call("predict", tmp_path / "model", plant, "--before", plant)
+    assert status == 2 and "leave --before out" in err

@@ -83,7 +83,7 @@ def test_the_scale_is_measured_on_the_part_alone():
     series = reach()
     parts = Decode(("position",)).split(series)
     scale = Standardise.fit(parts.train)
-    assert scale.mean == pytest.approx(series.values[parts.train.covered].mean(0))
+    assert scale.mean == pytest.approx(parts.train.series.values[parts.train.covered].mean(0))
     batch = scale.data(parts.test).batch(np.arange(1))
     assert abs(float(batch.x.mean())) < 3 and batch.x.shape[2] == 2
 

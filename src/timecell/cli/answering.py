@@ -9,34 +9,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from timecell.errors import DataError, InputError
 
 if TYPE_CHECKING:
+    from timecell.cli.asked import Asked
     from timecell.data import Schema, Sequences, Series, Windows
     from timecell.data.event_sequences import EventSequences
     from timecell.data.stretches import Stretches
+    from timecell.data.temporal_edges import TemporalEdges
     from timecell.system import Fitted
 
 Rows = tuple[list[str], list[list[Any]]]
 
 
-def answered(fitted: Fitted, data: Any, task: Any, schema: Schema, file: Path) -> Rows:
+def answered(fitted: Fitted, data: Any, asked: Asked, file: Path) -> Rows:
     """The model's answer for new data, a name for each column and its rows.
 
     Raises:
         InputError: this task has no answer that is a table.
         DataError: the data are not as the model needs them.
     """
-    if task.name not in ANSWERS:
+    name = asked.task.name
+    if name not in ANSWERS:
         raise InputError(
-            "predict", found=f"a model for the task {task.name}", expected=f"one for {', '.join(ANSWERS)}",
+            "predict", found=f"a model for the task {name}", expected=f"one for {', '.join(ANSWERS)}",
             remedy="call its predict(...) in Python",
         )  # fmt: skip
-    return ANSWERS[task.name](fitted, data, task, schema, file)
+    return ANSWERS[name](fitted, data, asked, file)
 
 
-def classes(fitted: Fitted, data: Sequences, task: Any, schema: Schema, file: Path) -> Rows:
+def classes(fitted: Fitted, data: Sequences, asked: Asked, file: Path) -> Rows:
     """One row a sequence: its number, the most probable class, all probabilities."""
     answer = fitted.predict(data)
     head = ["sequence", "class", *[f"p({name})" for name in answer.classes]]
@@ -44,9 +48,10 @@ def classes(fitted: Fitted, data: Sequences, task: Any, schema: Schema, file: Pa
     return head, [[n, answer.classes[best[n]], *p] for n, p in enumerate(answer.probabilities.tolist())]
 
 
-def forecast(fitted: Fitted, data: Series, task: Any, schema: Schema, file: Path) -> Rows:
+def forecast(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a step ahead: when, and the value of each channel with its quantiles, if there are any."""
-    answer = fitted.predict(ahead(data, schema.lengths[0], task.horizon, len(task.targets)))
+    task = asked.task
+    answer = fitted.predict(ahead(data, asked.schema.lengths[0], task.horizon, len(task.targets)))
     head = ["step"]
     columns: list[list[Any]] = [list(range(1, answer.values.shape[1] + 1))]
     if data.time is not None and data.schema.rate:
@@ -61,26 +66,38 @@ def forecast(fitted: Fitted, data: Series, task: Any, schema: Schema, file: Path
     return head, [list(row) for row in zip(*columns)]
 
 
-def decoded(fitted: Fitted, data: Series, task: Any, schema: Schema, file: Path) -> Rows:
+def decoded(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a step: the targets."""
-    values = fitted.predict(every_step(data, schema, task.targets, 0, file)).values
-    head, rows = steps(data)
-    return [*head, *task.targets], [[*row, *v] for row, v in zip(rows, in_line(values, len(data)))]
+    targets = asked.task.targets
+    return by_step(data, targets, fitted.predict(every_step(data, asked.schema, targets)).values)
 
 
-def alarms(fitted: Fitted, data: Series, task: Any, schema: Schema, file: Path) -> Rows:
+def rates(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
+    """One row a bin: the mean count of each unit, of the held-out ones if some were held out."""
+    hidden = asked.task.held_out
+    units = hidden or asked.schema.channels
+    if hasattr(fitted, "network") and len(asked.base) != len(units):
+        raise InputError(
+            "predict", found="a net from before the units' mean rates were kept", expected="one with them",
+            remedy="train it again",
+        )  # fmt: skip
+    bins = every_step(data, asked.schema, units, lag=0 if hidden else 1)
+    return by_step(data, units, fitted.predict(replace(bins, base=asked.base)).values)
+
+
+def alarms(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a step: how anomalous it is, and whether that is an alarm."""
-    answer = fitted.predict(every_step(data, schema, schema.channels, 0, file))
+    answer = fitted.predict(every_step(data, asked.schema, asked.schema.channels))
     head, rows = steps(data)
     alarm = answer.alarms.tolist() if answer.threshold is not None else [""] * len(rows)
     return [*head, "score", "alarm"], [[*row, s, a] for row, s, a in zip(rows, answer.scores.tolist(), alarm)]
 
 
-def filled(fitted: Fitted, data: Series, task: Any, schema: Schema, file: Path) -> Rows:
+def filled(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a step: all channels, what is missing in the file filled in."""
     from timecell.data.masked import MaskedWindows
 
-    length = schema.lengths[0]
+    length, task = asked.schema.lengths[0], asked.task
     if len(data) < length:
         raise too_short(file, len(data), length)
     starts = np.unique(np.append(np.arange(0, len(data) - length + 1, length), len(data) - length))
@@ -93,7 +110,7 @@ def filled(fitted: Fitted, data: Series, task: Any, schema: Schema, file: Path) 
     return [*head, *data.schema.channels], [[*row, *v] for row, v in zip(rows, values.tolist())]
 
 
-def next_events(fitted: Fitted, data: EventSequences, task: Any, schema: Schema, file: Path) -> Rows:
+def next_events(fitted: Fitted, data: EventSequences, asked: Asked, file: Path) -> Rows:
     """One row a sequence: its events, and until when the next one is as likely to come as not, after the last one."""
     answer = fitted.predict(data)
     last = ~answer.happened
@@ -108,7 +125,20 @@ def next_events(fitted: Fitted, data: EventSequences, task: Any, schema: Schema,
     return head, [[n, count, wait, answer.classes[mark], p] for n, (count, wait, mark, p) in enumerate(rows)]
 
 
-def communities(fitted: Fitted, data: Series, task: Any, schema: Schema, file: Path) -> Rows:
+def links(fitted: Fitted, data: TemporalEdges, asked: Asked, file: Path) -> Rows:
+    """One row an edge, in order of time: its score, and the share of its rivals that score lower, ties half."""
+    from timecell.tasks.link import ranked
+
+    scores = fitted.predict(data).scores  # type: ignore[arg-type]
+    beaten = ranked(scores[:, 0], scores[:, 1:], np.ones(len(scores), bool)).wins.tolist()
+    own = slice(data.begin, None)
+    ends = (data.nodes[end[own]].tolist() for end in (data.source, data.target))
+    rows = zip(*ends, map(moment, data.time[own].tolist()), scores[:, 0].tolist(), beaten)
+    head = ["source", "target", "time", "score", "rivals beaten"]
+    return head, [[*row, "" if np.isnan(share) else share] for *row, share in rows]
+
+
+def communities(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a community: its members, and the share of the time in which it is more than half as active as ever."""
     answer = fitted.predict(data)  # type: ignore[arg-type]
     rows = []
@@ -119,8 +149,8 @@ def communities(fitted: Fitted, data: Series, task: Any, schema: Schema, file: P
 
 
 ANSWERS: dict[str, Callable[..., Rows]] = {
-    "classify": classes, "forecast": forecast, "decode": decoded, "detect": alarms, "impute": filled,
-    "next-event": next_events, "structure": communities,
+    "classify": classes, "forecast": forecast, "decode": decoded, "co-smooth": rates, "detect": alarms,
+    "impute": filled, "next-event": next_events, "link": links, "structure": communities,
 }  # fmt: skip
 
 
@@ -150,7 +180,7 @@ def ahead(series: Series, history: int, horizon: int, targets: int) -> Windows:
     return Windows(longer, history, horizon, np.array([len(series) - history]), first)
 
 
-def every_step(series: Series, schema: Schema, targets: tuple[str, ...], lag: int, file: Path) -> Stretches:
+def every_step(series: Series, schema: Schema, targets: tuple[str, ...], lag: int = 0) -> Stretches:
     """Every step of a series as a target; target channels that the file lacks are unknown."""
     from timecell.data.stretches import Stretches
 
@@ -183,10 +213,11 @@ def steps(series: Series) -> Rows:
     return ["step", "time"], [[n, moment(t)] for n, t in enumerate(series.time)]
 
 
-def in_line(values: np.ndarray, length: int) -> list[list[float]]:
-    """Stretches end to end, [T, K]."""
-    flat: list[list[float]] = values.reshape(-1, values.shape[2])[:length].tolist()
-    return flat
+def by_step(series: Series, names: tuple[str, ...], values: Float[np.ndarray, "N L K"]) -> Rows:
+    """The answers of stretches, end to end, beside number and time of each step."""
+    head, rows = steps(series)
+    in_line = values.reshape(-1, values.shape[2])[: len(series)].tolist()
+    return [*head, *names], [[*row, *v] for row, v in zip(rows, in_line)]
 
 
 def moment(seconds: float) -> str | float:

@@ -10,8 +10,8 @@ import numpy as np
 from rich.text import Text
 
 from timecell import catalog
+from timecell.cli.asked import ModelFolder, load_fitted, read_asked, read_new, with_channels
 from timecell.cli.command import Answer, Command, File, Folder, lines, say
-from timecell.cli.models import ModelFolder, load_fitted, read_asked, read_new, with_channels
 from timecell.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Diagnose(Command):
             raise InputError("samples", found=self.samples, expected="at least 1", remedy="64 are enough for most nets")
         asked = read_asked(self.folder)
         fitted = network(self.folder, self.root or catalog.SYSTEMS)
-        data = read_new(self.file, asked["read"], fitted.schema.label)
+        data = read_new(self.file, asked.read, fitted.schema.label)
         say(f"{self.file}: {describe(data)}")
         known = seen_by(fitted, with_channels(data, fitted.schema, self.file))
         count = min(self.samples, len(known))
@@ -72,7 +72,7 @@ def network(folder: Path, root: Path) -> FittedNetwork:
     """
     from timecell.network_system import FittedNetwork
 
-    fitted = load_fitted(folder, read_asked(folder).get("model"), root)
+    fitted = load_fitted(folder, read_asked(folder).model, root)
     if isinstance(fitted, FittedNetwork):
         return fitted
     raise InputError(

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
 from rich.table import Table
 
 from timecell import catalog
 from timecell.cli.answering import answered
+from timecell.cli.asked import Asked, ModelFolder, continued, load_fitted, read_asked, read_new, with_channels
 from timecell.cli.command import Answer, Command, File, Folder, lines, say
 from timecell.cli.reading import Reading, everything
-from timecell.errors import DataError, InputError, TimecellError, unknown_name
+from timecell.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from timecell.data import Schema
-    from timecell.data.containers import AnyData
-    from timecell.system import Fitted
+    pass
 
-ASKED = "asked.json"  # beside the model: how its file was read, and what was asked of it
-ModelFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+BeforeFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 OutFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")]
 SHOWN = 10  # rows of an answer in the terminal
 
@@ -64,8 +59,7 @@ class Train(Reading):
 
     def run(self) -> Answer:
         """The test score, and where the model is."""
-        from timecell.config import class_name, to_dict
-        from timecell.files import write_whole
+        from timecell.config import class_name
         from timecell.system import Run
 
         data, task = self.load()
@@ -86,15 +80,8 @@ class Train(Reading):
         test = {"samples": len(splits.test), "metric": scores.primary, "metrics": dict(scores.metrics)}
         fitted.save(self.out)
         read = self.options() | {"kind": data.schema.kind}
-        model = class_name(type(fitted))
-        asked = {
-            "model": model,
-            "read": read,
-            "task": to_dict(task),
-            "schema": to_dict(splits.train.schema),
-            "test": test,
-        }
-        write_whole(self.out / ASKED, json.dumps(asked, indent=1).encode())
+        base = getattr(splits.train, "base", ())
+        Asked(read, task, splits.train.schema, test, class_name(type(fitted)), base).write(self.out)
         told = ", ".join(f"{name} {value:.4g}" for name, value in scores.metrics.items())
         return Answer(
             {"system": self.system, "folder": str(self.out), "test": test},
@@ -108,39 +95,57 @@ class Predict(Command):
 
         timecell predict model new.csv
         timecell predict model new.csv --out answers.csv
+        timecell predict model asked.csv --before known.csv
 
-    Labels in the file are not needed; where it has some, the classes are scored by them. A forecast is of what comes
-    after the end of the file.
+    What a row of the answer tells depends on the task:
+
+        classify     of a sequence: the most probable class, and all probabilities
+        forecast     of a step after the end of the file: every channel
+        decode       of a step: the targets
+        co-smooth    of a bin: the mean count of each unit, or of each that was held out
+        detect       of a step: how anomalous it is, and whether that is an alarm
+        impute       of a step: every channel, with its gaps filled
+        next-event   of a sequence: within which time the next event is as likely to come as not, and its mark
+        link         of an edge: its score, and the share of its rivals that score lower
+        structure    of a community: its members
+
+    Labels in a file are not needed; where it has some, the classes are scored by them. An edge is scored by the edges
+    strictly before it, in the file and in that of --before: candidates for one moment are rows with the same time. Of
+    its score only the order counts, higher is likelier; its rivals are nodes, most of them in contact with its source or
+    active shortly before, but not with it then.
 
     Attributes:
         folder: of the model.
         file: new data, in the form of the file that it was trained on.
+        before: edges that came before those of the file: known, and not asked about.
         out: where all answers are written; the first ten are shown.
         root: the folder of systems that was named in training.
     """
 
     folder: ModelFolder
     file: File
+    before: BeforeFile = None
     out: OutFile = None
     root: Folder = None
 
     def run(self) -> Answer:
-        """One row a sequence, or one row a step."""
-        from timecell.config import from_dict
+        """One row a sequence, a step or an edge."""
         from timecell.data import Sequences, describe
         from timecell.files import write_whole
         from timecell.tasks.truth import with_classes
 
         asked = read_asked(self.folder)
-        schema, task = from_dict(asked["schema"]), from_dict(asked["task"])
-        fitted = load_fitted(self.folder, asked.get("model"), self.root or catalog.SYSTEMS)
-        data = read_new(self.file, asked["read"], schema.label)
+        schema, task = asked.schema, asked.task
+        fitted = load_fitted(self.folder, asked.model, self.root or catalog.SYSTEMS)
+        data = read_new(self.file, asked.read, schema.label)
         say(f"{self.file}: {describe(data)}")
         known = with_channels(data, schema, self.file)
+        if self.before is not None:
+            known = continued(known, read_new(self.before, asked.read, schema.label))
         told = []
         if isinstance(known, Sequences):
-            known = with_classes(known, schema.classes)
-        head, rows = answered(fitted, known, task, schema, self.file)
+            known = with_classes(known, schema.classes or ())
+        head, rows = answered(fitted, known, asked, self.file)
         if isinstance(known, Sequences) and known.target is not None:
             told.append(f"By the labels in the file: accuracy {task.score(fitted.predict(known), known).value:.4g}")
         if self.out is not None:
@@ -153,82 +158,6 @@ class Predict(Command):
         if self.out is not None:
             told.append(f"Written to {self.out}")
         return Answer([dict(zip(head, row)) for row in rows], lines(table, *told))
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_asked(folder: Path) -> dict[str, Any]:
-    """What ``timecell train`` wrote beside the model.
-
-    Raises:
-        DataError: the folder has no such file, or it is damaged.
-    """
-    try:
-        asked: dict[str, Any] = json.loads((folder / ASKED).read_bytes())
-        return asked
-    except (OSError, ValueError) as e:
-        raise DataError(
-            str(folder / ASKED), found=getattr(e, "strerror", None) or e, expected="the folder of `timecell train --out`",
-            remedy="name that folder, or train again",
-        ) from None  # fmt: skip
-
-
-def load_fitted(folder: Path, model: str | None, root: Path) -> Fitted:
-    """The model in a folder, by the name of its class: a baseline, or what one of the systems under `root` fitted."""
-    from timecell.config import find_class
-    from timecell.tasks import FittedArrays
-
-    usual = "timecell.network_system.FittedNetwork"  # of folders from before there were others
-    kind = find_class(model or usual, {}, lambda found: hasattr(found, "load"), "fitted model")
-    if issubclass(kind, FittedArrays):
-        return kind.load(folder)  # type: ignore[return-value]
-    fitted: Fitted = kind.load(folder, [type(system) for system in everything(root).values()])
-    return fitted
-
-
-def read_new(file: Path, options: Mapping[str, Any], label: str | None) -> AnyData:
-    """A new file, read as the one for training was, with or without the column of labels."""
-    from timecell.data import load
-
-    try:
-        data: AnyData = load(file, target=label, **options)
-        return data
-    except TimecellError as e:
-        if label is None or not e.place.endswith(", target"):
-            raise
-        return load(file, **options)
-
-
-def with_channels(data: Any, schema: Schema, file: Path) -> Any:
-    """The data with the channels (of events: the marks) of the training data in their order; edges as they are.
-
-    Raises:
-        DataError: the file lacks a channel, has a mark that training did not know, or is of the other kind.
-    """
-    from timecell.data.event_sequences import EventSequences
-
-    found = data.schema
-    if found.kind == schema.kind == "edges":
-        return data
-    flags = {f"{name} seen" for name in schema.channels}  # of the task impute, beside each channel
-    wanted = [name for name in schema.channels if name not in flags]
-    if isinstance(data, EventSequences) and schema.kind == found.kind:
-        strange = [mark for mark in found.classes or () if mark not in (schema.classes or ())]
-        number = np.array([(schema.classes or ()).index(m) for m in found.classes or () if m not in strange], int)
-        missing = strange
-    else:
-        missing = [name for name in wanted if name not in found.channels]
-    if missing or found.kind != schema.kind:
-        raise DataError(
-            str(file), found=f"{found.kind} with the channels {', '.join(found.channels)}",
-            expected=f"{schema.kind} with {', '.join(wanted)}, as in training", remedy="name the columns so",
-        )  # fmt: skip
-    if isinstance(data, EventSequences):
-        named = replace(found, channels=schema.channels, classes=schema.classes)
-        return replace(data, marks=number[data.marks], schema=named)
-    order = [found.channels.index(name) for name in wanted]
-    return replace(data, values=data.values[:, order], schema=replace(found, channels=tuple(wanted)))
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

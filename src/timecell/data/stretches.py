@@ -133,6 +133,7 @@ def by_stretches(
         [(6, 0, 26), (2, 26, 32), (2, 32, 40)]
     """
     check_shares(valid, test)
+    series, inputs, targets = arranged(series, inputs, targets)
     T = len(series)
     borders = (0, round(T * (1 - valid - test)), round(T * (1 - test)), T)
     parts = []
@@ -148,3 +149,22 @@ def by_stretches(
             Stretches(series.cut(0, stop), inputs, targets, np.arange(start, stop, length), length, stop, before, lag)
         )
     return Splits(*parts)
+
+
+def arranged(
+    series: Series, inputs: tuple[int, ...], targets: tuple[int, ...]
+) -> tuple[Series, tuple[int, ...], tuple[int, ...]]:
+    """The inputs in front, then the targets that are none: wherever a file has its targets, or if it lacks them.
+
+    Example:
+        >>> series = Series(np.arange(6.0).reshape(2, 3), Schema("series", ("speed", "a", "b")))
+        >>> found, inputs, targets = arranged(series, (1, 2), (0,))
+        >>> found.schema.channels, found.values[0].tolist(), inputs, targets
+        (('a', 'b', 'speed'), [1.0, 2.0, 0.0], (0, 1), (2,))
+    """
+    order = [*inputs, *(c for c in targets if c not in inputs)]
+    if order == list(range(series.values.shape[1])):
+        return series, inputs, targets
+    names = tuple(series.schema.channels[c] for c in order)
+    moved = replace(series, values=series.values[:, order], schema=replace(series.schema, channels=names))
+    return moved, tuple(map(order.index, inputs)), tuple(map(order.index, targets))

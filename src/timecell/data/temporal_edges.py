@@ -159,6 +159,38 @@ class TemporalEdges:
         """
         return self._up_to(int(self.count_before(np.array(t))), self.begin)
 
+    def after(self, history: TemporalEdges) -> TemporalEdges:
+        """The same edges, and as their history a stream that came before them.
+
+        Nodes are known by their names.
+
+        Raises:
+            InputError: the history has other features, or does not end before these edges begin.
+
+        Example:
+            >>> first, then = (TemporalEdges.of([0], [1], [t], nodes=("ann", end)) for t, end in ((1.0, "bob"), (2.0, "cy")))
+            >>> joined = then.after(first)
+            >>> len(joined), joined.nodes[joined.target].tolist()
+            (1, ['bob', 'cy'])
+        """
+        if history.schema.channels != self.schema.channels:
+            raise InputError(
+                "history", found=f"features {', '.join(history.schema.channels) or 'none'}",
+                expected=", ".join(self.schema.channels) or "none", remedy="give both streams the same features",
+            )  # fmt: skip
+        if not history.time[-1] < self.time[0]:
+            raise InputError(
+                "history", found=f"an edge at {history.time[-1]:.12g}", expected=f"all before {self.time[0]:.12g}",
+                remedy="leave out what came at the same time or later",
+            )  # fmt: skip
+        streams = history, self
+        names, number = np.unique(np.concatenate([s.nodes for s in streams]), return_inverse=True)
+        own = number[: len(history.nodes)], number[len(history.nodes) :]
+        u, v = (np.concatenate([n[getattr(s, end)] for s, n in zip(streams, own)]) for end in ("source", "target"))
+        t, x = (np.concatenate([getattr(s, name) for s in streams]) for name in ("time", "features"))
+        joined = TemporalEdges.of(u, v, t, x, nodes=names, channels=self.schema.channels)
+        return replace(joined, begin=len(history.time) + self.begin)
+
     def recent(
         self, nodes: Sequence[int] | Int[np.ndarray, "n"], t: Sequence[float] | Float[np.ndarray, "n"], k: int
     ) -> Recent:
