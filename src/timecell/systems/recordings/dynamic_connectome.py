@@ -73,6 +73,7 @@ class DynamicConnectome:
 
     Example:
         >>> from timecell.data.synthetic.calcium import calcium
+        >>> from timecell.tasks.structure import member_f1
         >>> recordings, truth, _ = calcium(communities=2, animals=1, seed=0)
         >>> fitted = DynamicConnectome(starts=3).fit(recordings, recordings, Structure(), Run())
         >>> round(member_f1(fitted.predict(recordings).members, truth), 1)
