@@ -19,6 +19,7 @@ from timecell.claims import (
     Journal,
     Matches,
     Measured,
+    NoBetter,
     NonInferior,
     Ordering,
     Outcome,
@@ -245,6 +246,16 @@ def test_an_effect_that_the_control_shows_too_falls_short():
 def test_a_control_off_chance_falls_short():
     leaky = replace(clear, control_shows=AtChance(0.8))
     assert verify(leaky, TERMS).verdict == "falls short"
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(-9.0, "holds"), (0.04, "holds"), (0.3, "falls short")])
+def test_a_control_may_be_below_a_level_but_not_above(value, verdict):
+    def told(trial):
+        noise = 1e-6 * trial.seed
+        return {"new": Measured(noise + (value if trial.control else 1.0)), "old": Measured(noise)}
+
+    one = replace(measuring(told), control_shows=NoBetter(0.0))
+    assert verify(one, TERMS).control.verdict == verdict
 
 
 def test_when_time_is_up_the_verdict_is_open():

@@ -27,14 +27,14 @@ statement holds and its control behaves.
 """
 
 from timecell.claims.confirm import Evidence, Outcome, calibrate, quick, verify
-from timecell.claims.declare import Absent, AtChance, Claim, Trial, claim, load_claims
+from timecell.claims.declare import Absent, AtChance, Claim, NoBetter, Trial, claim, load_claims
 from timecell.claims.experiment import experiment
 from timecell.claims.journal import Journal
 from timecell.claims.statements import Flat, Matches, Measured, NonInferior, Ordering, Trend
 from timecell.claims.terms import Terms, read_terms, terms_file
 
 __all__ = [
-    "Absent", "AtChance", "Claim", "Evidence", "Flat", "Journal", "Matches", "Measured", "NonInferior", "Ordering", "Outcome",
+    "Absent", "AtChance", "Claim", "Evidence", "Flat", "Journal", "Matches", "Measured", "NoBetter", "NonInferior", "Ordering", "Outcome",
     "Terms", "Trend", "Trial", "calibrate", "claim", "experiment",
     "load_claims", "quick", "read_terms", "terms_file", "verify",
 ]  # fmt: skip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from timecell.catalog import SYSTEMS, claims_file, find, import_file
-from timecell.claims.statements import Matches, Measured, Measurements, Statement
+from timecell.claims.statements import AtMost, Matches, Measured, Measurements, Statement
 from timecell.claims.verdicts import Judgement, Verdict, judge, worst
 from timecell.errors import InputError, unknown_name
 
@@ -54,10 +54,26 @@ class AtChance:
 
     def judge(self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float) -> Judgement:
         """One `Matches` an arm."""
-        tolerance = {"tolerance": margins[CONTROL]}
-        each = [judge(Matches(arm, self.level), tolerance, seen, error) for arm in shows.arms]
-        findings = tuple(finding for one in each for finding in one.findings)
-        return Judgement(worst([one.verdict for one in each]), findings, error)
+        return _all([Matches(arm, self.level) for arm in shows.arms], margins, seen, error)
+
+
+@dataclass(frozen=True)
+class NoBetter:
+    """In the control, no arm scores more than `level`, up to the margin "control"; below it, as an R² may be, it may lie."""
+
+    level: float
+    margins = (CONTROL,)
+
+    def judge(self, shows: Statement, margins: Mapping[str, float], seen: Measurements, error: float) -> Judgement:
+        """One `AtMost` an arm."""
+        return _all([AtMost(arm, self.level) for arm in shows.arms], margins, seen, error)
+
+
+def _all(statements: Sequence[Statement], margins: Mapping[str, float], seen: Measurements, error: float) -> Judgement:
+    """The judgement that each holds, up to the control's margin."""
+    each = [judge(statement, {"tolerance": margins[CONTROL]}, seen, error) for statement in statements]
+    findings = tuple(finding for one in each for finding in one.findings)
+    return Judgement(worst([one.verdict for one in each]), findings, error)
 
 
 @dataclass(frozen=True)

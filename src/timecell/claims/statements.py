@@ -179,6 +179,28 @@ class Matches:
         return [Contrast(f"{self.arm} = {self.theory:g}", {self.arm: 1.0}, self.theory - m, self.theory + m)]
 
 
+@dataclass(frozen=True)
+class AtMost:
+    """The arm's mean is no higher than the level, up to the margin."""
+
+    arm: str
+    level: float
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The one."""
+        return (self.arm,)
+
+    @property
+    def margins(self) -> tuple[str, ...]:
+        """ "tolerance" above."""
+        return ("tolerance",)
+
+    def contrasts(self, margins: Mapping[str, float]) -> list[Contrast]:
+        """One."""
+        return [Contrast(f"{self.arm} <= {self.level:g}", {self.arm: 1.0}, at_most=self.level + margins["tolerance"])]
+
+
 class Trend(_OfArms):
     """From arm to arm, in this order, the value rises (or falls): the slope of the least-squares line.
 
