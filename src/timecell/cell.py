@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from timecell import fuse, pretrained
 from timecell.errors import InputError, unknown_name
 from timecell.fuse.raw import check_lengths
+from timecell.fuse.setting import setting
 from timecell.parameters import Option, Param
 from timecell.state import State, StateTree
 
@@ -506,8 +507,5 @@ def record(net: nn.Module, *names: str) -> Iterator[Record]:
             wanted.setdefault(neurons[path], _Wanted(path)).fields.add(field)
         else:
             raise unknown_name("record", name, known)
-    token = _recording.set({**_recording.get(), **wanted})
-    try:
+    with setting(_recording, {**_recording.get(), **wanted}):
         yield Record(wanted)
-    finally:
-        _recording.reset(token)

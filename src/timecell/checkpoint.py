@@ -70,6 +70,30 @@ def latest(folder: Path) -> Path | None:
     return max(_all(folder), default=None)
 
 
+def to_resume(path: Path | None, resume: bool, config: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint to go on from, known to be whole and of this run; None where a run begins.
+
+    Args:
+        path: of the latest one, if there is one.
+        resume: whether to go on from it is wanted.
+        config: all that must be the same in a run that goes on; the checkpoint's state has it under the same name.
+
+    Raises:
+        InputError: there is one, and going on is not wanted; or it is of another run.
+        DataError: it is damaged.
+    """
+    if path is None:
+        return None
+    if not resume:
+        raise InputError(
+            "run.folder", found=f"{path.name} in {path.parent}", expected="a folder without a checkpoint",
+            remedy="pass resume=True (--resume) to go on from it, or another folder to start anew",
+        )  # fmt: skip
+    found = load(path)
+    require_same(config, found.state["config"], "run.resume")
+    return found
+
+
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint after checking every file against its hash.
 

@@ -335,16 +335,9 @@ class _Training:
         """Go on from the checkpoint in the run's folder, if that is wanted and there is one."""
         if self.run.folder is None:
             return
-        path = checkpoint.latest(self.run.folder)
-        if path is None:
+        found = checkpoint.to_resume(checkpoint.latest(self.run.folder), self.run.resume, self._config())
+        if found is None:
             return
-        if not self.run.resume:
-            raise InputError(
-                "run.folder", found=f"{path.name} in {self.run.folder}", expected="a folder without a checkpoint",
-                remedy="pass resume=True (--resume) to go on from it, or another folder to start anew",
-            )  # fmt: skip
-        found = checkpoint.load(path)
-        checkpoint.require_same(self._config(), found.state["config"], "run.resume")
         self.at = _Position(**found.state["at"])
         self.net.load_state_dict(found.tensors["model"])
         self.best_weights = dict(found.tensors["best"])

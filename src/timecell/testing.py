@@ -12,7 +12,7 @@ import copy
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +48,36 @@ def check(cell: type[Cell] | Cell) -> list[Result]:
         >>> all(r.passed for r in check(LeakyIntegrator))
         True
     """
+    exempt: dict[str, str] = getattr(cell, "exempt", {})
+    return checked(CHECKS, lambda: cell.example() if isinstance(cell, type) else copy.deepcopy(cell), exempt)
+
+
+def checked(
+    checks: Mapping[str, Callable[[Any], None]], thing: Callable[[], Any], exempt: Mapping[str, str]
+) -> list[Result]:
+    """Run checks, each on a thing of its own, and report on every one.
+
+    Args:
+        checks: by name; the first line of a check's docstring is the promise, and it raises where that is not kept.
+        thing: makes what is checked.
+        exempt: names of checks that are left out, and why.
+
+    Example:
+        >>> def positive(x):
+        ...     "It is above zero."
+        ...     assert x > 0, "it is not"
+        >>> checked({"positive": positive}, lambda: -1, {})
+        [Result(name='positive', promise='It is above zero.', passed=False, reason='AssertionError: it is not')]
+    """
     results = []
-    for name, function in CHECKS.items():
+    for name, function in checks.items():
         promise = (inspect.getdoc(function) or "").splitlines()[0]
-        exempt: dict[str, str] = getattr(cell, "exempt", {})
         if name in exempt:
             results.append(Result(name, promise, True, f"exempt: {exempt[name]}"))
             continue
         try:
             torch.manual_seed(0)
-            function(cell.example() if isinstance(cell, type) else copy.deepcopy(cell))
+            function(thing())
             results.append(Result(name, promise, True))
         except TimecellError as error:
             results.append(Result(name, promise, False, str(error)))

@@ -368,19 +368,9 @@ class _Training:
             if self.run.resume:
                 raise InputError("run.resume", found="no folder", expected="run.folder", remedy="name the run's folder")
             return None
-        path = self.world.gather(checkpoint.latest(self.folder))[
-            0
-        ]  # the first one wrote it, and knows whether it is done
-        if path is None:
-            return None
-        if not self.run.resume:
-            raise InputError(
-                "run.folder", found=f"{path.name} in {self.folder}", expected="a folder without a checkpoint",
-                remedy="pass resume=True (--resume) to go on from it, or another folder to start anew",
-            )  # fmt: skip
-        found = checkpoint.load(path)
-        checkpoint.require_same(self.config, found.state["config"], "run.resume")
-        if found.state["machine"] != checkpoint.machine():
+        path = self.world.gather(checkpoint.latest(self.folder))[0]  # the first one wrote it, and knows if it is done
+        found = checkpoint.to_resume(path, self.run.resume, self.config)
+        if found is not None and found.state["machine"] != checkpoint.machine():
             now, then = checkpoint.machine(), found.state["machine"]
             warnings.warn(f"resuming on {now} what was begun on {then}: the last bits may differ", stacklevel=5)
         return found

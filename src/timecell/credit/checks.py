@@ -10,7 +10,6 @@ memory grows with time.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
@@ -24,10 +23,10 @@ from torch.utils._pytree import tree_leaves
 from timecell.combine import Sequential
 from timecell.credit.rule import Credit, Loss, run_slice
 from timecell.data.containers import Batch
-from timecell.errors import InputError, TimecellError
+from timecell.errors import InputError
 from timecell.neurons import LIF, LeakyIntegrator
 from timecell.state import detach
-from timecell.testing import Result, walk
+from timecell.testing import Result, checked, walk
 
 B, T, C, K = 4, 8, 3, 2
 Check = Callable[[Credit], None]
@@ -41,18 +40,7 @@ def check(rule: Credit) -> list[Result]:
         >>> all(r.passed for r in check(TruncatedBPTT(3)))
         True
     """
-    results = []
-    for name, function in CHECKS.items():
-        promise = (inspect.getdoc(function) or "").splitlines()[0]
-        try:
-            torch.manual_seed(0)
-            function(rule)
-            results.append(Result(name, promise, True))
-        except TimecellError as error:
-            results.append(Result(name, promise, False, str(error)))
-        except Exception as error:  # a check must report, never crash the table
-            results.append(Result(name, promise, False, f"{type(error).__name__}: {str(error).strip()[:500]}"))
-    return results
+    return checked(CHECKS, lambda: rule, {})
 
 
 def rules() -> Iterator[Credit]:

@@ -27,6 +27,7 @@ from timecell.fuse.graphs import name_of
 from timecell.fuse.memory import stretch
 from timecell.fuse.operator import NOTHING, Run
 from timecell.fuse.plans import plan, plan_key
+from timecell.fuse.setting import one_of, setting
 from timecell.fuse.trace import Step, transforms_active
 
 _backend: ContextVar[str] = ContextVar("backend", default="auto")
@@ -43,13 +44,8 @@ def backend(name: Literal["auto", "fused", "plain"]) -> Iterator[None]:
         >>> with backend("plain"):
         ...     pass
     """
-    if name not in ("auto", "fused", "plain"):
-        raise InputError("backend", found=repr(name), expected="auto, fused or plain", remedy="choose one of them")
-    token = _backend.set(name)
-    try:
+    with setting(_backend, one_of("backend", name, "auto", "fused", "plain")):
         yield
-    finally:
-        _backend.reset(token)
 
 
 @contextmanager
@@ -58,13 +54,8 @@ def carry(mode: Literal["full", "none"]) -> Iterator[None]:
 
     It is read when a loop runs forward; outputs are the same in both modes.
     """
-    if mode not in ("full", "none"):
-        raise InputError("carry", found=repr(mode), expected="full or none", remedy="choose one of them")
-    token = _carry.set(mode)
-    try:
+    with setting(_carry, one_of("carry", mode, "full", "none")):
         yield
-    finally:
-        _carry.reset(token)
 
 
 def chosen_backend() -> str:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from timecell.errors import InputError
+from timecell.fuse.setting import setting
 
 Memory = Literal["full", "sqrt"] | int
 _memory: ContextVar[Memory] = ContextVar("memory", default="full")
@@ -55,11 +56,8 @@ def memory(mode: Memory) -> Iterator[None]:
         >>> with memory("sqrt"):
         ...     pass
     """
-    token = _memory.set(checked_memory("memory", mode))
-    try:
+    with setting(_memory, checked_memory("memory", mode)):
         yield
-    finally:
-        _memory.reset(token)
 
 
 def stretch(steps: int, mode: Memory | None = None) -> int:

@@ -32,6 +32,7 @@ from timecell.errors import InputError
 from timecell.fuse import dense, pool
 from timecell.fuse.operator import SECOND
 from timecell.fuse.raw import array, kernels, plain
+from timecell.fuse.setting import one_of, setting
 from timecell.fuse.trace import transforms_active
 
 KERNELS = "sparse_rows_kernels"
@@ -52,13 +53,8 @@ def products(way: Literal["auto", "dense", "sparse"]) -> Iterator[None]:
         >>> with products("dense"):
         ...     y = sparse_rows(torch.ones(2, 3), torch.ones(4, 3))
     """
-    if way not in ("auto", "dense", "sparse"):
-        raise InputError("products", found=repr(way), expected="auto, dense or sparse", remedy="choose one of them")
-    token = _products.set(way)
-    try:
+    with setting(_products, one_of("products", way, "auto", "dense", "sparse")):
         yield
-    finally:
-        _products.reset(token)
 
 
 class Choice(NamedTuple):

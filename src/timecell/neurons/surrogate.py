@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from timecell.fuse.setting import setting
+
 
 class Surrogate(Protocol):
     """A pretended slope for the spike at x = 0."""
@@ -204,8 +206,5 @@ def smooth() -> Iterator[None]:
 
     It reaches the plain loop only; fused loops have the true spike compiled in.
     """
-    token = _smooth.set(True)
-    try:
+    with setting(_smooth, True):
         yield
-    finally:
-        _smooth.reset(token)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from timecell.data.containers import Cut, Schema, Sequences, Series
 from timecell.report.look import ACCENT, COLOURS, INK, MUTED, PAPER, TEST, TRAIN, VALID, Figure, Stroke, figure, label
@@ -86,18 +86,22 @@ def line(t: Float[np.ndarray, " T"], y: Float[np.ndarray, " T"]) -> dict[str, An
 
 def class_counts(splits: Splits) -> Figure:
     """Samples of each class in each part; of very many classes the most frequent ones."""
-    classes = splits.train.schema.classes or ()
-    parts = {name: np.bincount(part.target, minlength=len(classes)) for name, part in vars(splits).items()}
-    order = np.sort(np.argsort(-sum(parts.values()), kind="stable")[:BARS])[::-1]
+    return bars_of_parts([part.target for part in vars(splits).values()], splits.train.schema.classes or (), "samples")
+
+
+def bars_of_parts(parts: Sequence[Int[np.ndarray, "N"]], names: Sequence[str], what: str) -> Figure:
+    """How many there are of each name in the training, validation and test part; of many the most frequent ones."""
+    counts = [np.bincount(part, minlength=len(names)) for part in parts]
+    order = np.sort(np.argsort(-sum(counts), kind="stable")[:BARS])[::-1]
     traces = [
-        {"type": "bar", "orientation": "h", "name": name, "x": counts[order], "y": list(range(len(order))),
+        {"type": "bar", "orientation": "h", "name": name, "x": own[order], "y": list(range(len(order))),
          "marker": {"color": colour}, "hovertemplate": f"%{{x}} in {name}<extra></extra>"}
-        for counts, name, colour in zip(parts.values(), ("train", "validation", "test"), (TRAIN, VALID, TEST))
+        for own, name, colour in zip(counts, ("train", "validation", "test"), (TRAIN, VALID, TEST))
     ]  # fmt: skip
-    names = {"tickvals": list(range(len(order))), "ticktext": [label(classes[k]) for k in order]}
+    named = {"tickvals": list(range(len(order))), "ticktext": [label(names[k]) for k in order]}
     return figure(
-        traces, 90 + 18 * len(order), x="samples", barmode="stack", bargap=0.25, showlegend=True,
-        legend={"traceorder": "normal"}, xaxis={"showgrid": True}, yaxis={**names, "ticks": "", "showgrid": False},
+        traces, 90 + 18 * len(order), x=what, barmode="stack", bargap=0.25, showlegend=True,
+        legend={"traceorder": "normal"}, xaxis={"showgrid": True}, yaxis={**named, "ticks": "", "showgrid": False},
     )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from timecell.data.event_sequences import EventSequences
 from timecell.data.temporal_edges import TemporalEdges
-from timecell.report.data_figures import BARS, border, part_names
-from timecell.report.look import COLOURS, TEST, TRAIN, VALID, Figure, Stroke, figure, label
+from timecell.report.data_figures import bars_of_parts, border, part_names
+from timecell.report.look import COLOURS, TRAIN, Figure, Stroke, figure, label
 from timecell.system import Splits
 
 SHOWN = 12  # sequences of the raster
@@ -51,20 +51,7 @@ def raster(events: EventSequences) -> Figure:
 
 def mark_counts(splits: Splits) -> Figure:
     """Events of each mark in each part; of very many marks the most frequent ones."""
-    parts = (splits.train, splits.valid, splits.test)
-    names = splits.train.schema.classes or ()
-    counts = [np.bincount(part.marks, minlength=len(names)) for part in parts]  # type: ignore[attr-defined]
-    order = np.sort(np.argsort(-sum(counts), kind="stable")[:BARS])[::-1]
-    traces = [
-        {"type": "bar", "orientation": "h", "name": name, "x": own[order], "y": list(range(len(order))),
-         "marker": {"color": colour}, "hovertemplate": f"%{{x}} in {name}<extra></extra>"}
-        for own, name, colour in zip(counts, ("train", "validation", "test"), (TRAIN, VALID, TEST))
-    ]  # fmt: skip
-    named = {"tickvals": list(range(len(order))), "ticktext": [label(names[k]) for k in order]}
-    return figure(
-        traces, 90 + 18 * len(order), x="events", barmode="stack", bargap=0.25, showlegend=True,
-        legend={"traceorder": "normal"}, xaxis={"showgrid": True}, yaxis={**named, "ticks": "", "showgrid": False},
-    )  # fmt: skip
+    return bars_of_parts([part.marks for part in vars(splits).values()], splits.train.schema.classes or (), "events")
 
 
 def contacts(splits: Splits, bins: int = 120) -> Figure:

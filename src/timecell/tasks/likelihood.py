@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import AnyData, Batch, Data, Kind
+from timecell.data.containers import AnyData, Batch, Data, Kind, Series
 from timecell.data.splits import Splits
 from timecell.data.stretches import by_stretches
 from timecell.errors import InputError, unknown_name
