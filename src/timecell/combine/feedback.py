@@ -83,7 +83,8 @@ class Loop(_Container):
     ) -> tuple[Float[Tensor, "B T ..."], StateTree]:
         """One instant after the other."""
         check_sequence(f"{type(self).__name__}(x)", x, lengths)
-        announce_loop(type(self).__name__, x.shape[1])
+        looked_at = any(m._forward_hooks or m._forward_pre_hooks for m in self.cells().values())
+        announce_loop(type(self).__name__, x.shape[1], "while its instants are looked at" if looked_at else "")
         (here, block), (back, feedback) = self.cells().items()
         parts = self._parts(self.initial_state(x.shape[0], x) if state is None else state)
         s, f, last = parts[here], parts[back], parts["y"].unsqueeze(1)
@@ -192,8 +193,9 @@ def _plainly(cell: Cell, x: Tensor) -> tuple[Tensor, StateTree]:
 _announced: set[str] = set()
 
 
-def announce_loop(name: str, steps: int) -> None:
-    """Say on stderr, once for each kind of cell, that it walks through time in Python."""
-    if steps > 1 and name not in _announced:
-        _announced.add(name)
-        print(f"timecell: {name} runs as a Python loop over time (slow)", file=sys.stderr)
+def announce_loop(name: str, steps: int, when: str = "") -> None:
+    """Say on stderr, once for each kind of cell, that it walks through time in Python, and when if not always."""
+    said = f"{name} runs as a Python loop over time (slow) {when}".strip()
+    if steps > 1 and said not in _announced:
+        _announced.add(said)
+        print(f"timecell: {said}", file=sys.stderr)
