@@ -1,4 +1,4 @@
-"""What the claims of several systems share: arms that are tuned alike, and labels that teach nothing."""
+"""What the claims of several systems share: arms of one budget, tuned alike, and labels that teach nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from timecell.claims.declare import Trial
 from timecell.claims.statements import Measured
 from timecell.data.containers import Sequences
 from timecell.data.splits import Splits
-from timecell.system import Run, System, Task
+from timecell.system import Fitted, Run, System, Task
 
 
 class Arm(NamedTuple):
@@ -42,9 +42,40 @@ def tuned(system: System, space: Mapping[str, Sequence[Any]], splits: Splits, ta
         scores = task.score(fitted.predict(splits.valid), splits.valid)
         tried.append((scores.value if scores.higher_is_better else -scores.value, fitted, chosen))
     _, best, chosen = max(tried, key=lambda one: one[0])
-    scores = task.score(best.predict(splits.test), splits.test)
-    extra = {**chosen, "parameters": best.report["parameters"], "operations": best.report.get("synaptic_operations")}
-    return Arm(best, Measured(scores.value, scores.items, splits.test.fingerprint, extra))
+    costs = {"parameters": best.report["parameters"], "operations": best.report.get("synaptic_operations")}
+    return Arm(best, scored(best, splits.test, task, **chosen, **costs))
+
+
+def scored(fitted: Fitted, test: Any, task: Task, **extra: Any) -> Measured:
+    """What a fitted system scores on test data, with every item; `extra` is reported beside."""
+    scores = task.score(fitted.predict(test), test)
+    return Measured(scores.value, scores.items, test.fingerprint, extra)
+
+
+def budget(trial: Trial, updates: int, control: int = 4) -> Run:
+    """What each fit of a trial may spend, on one CPU.
+
+    Args:
+        trial: a quick one has 3 updates, which show that it runs.
+        updates: of a fit.
+        control: a negative control has one in so many of them, since shuffled labels have nothing to teach.
+
+    Example:
+        >>> budget(Trial(seed=0), 200).updates, budget(Trial(seed=0, control=True), 200).updates
+        (200, 50)
+    """
+    updates = 3 if trial.quick else updates // control if trial.control else updates
+    return Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
+
+
+def settings(trial: Trial, space: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    """What is tuned: the whole space, or, where a trial is quick or a control, the first value of each field.
+
+    Example:
+        >>> settings(Trial(seed=0, control=True), {"lr": (1e-3, 1e-2)})
+        {'lr': (0.001,)}
+    """
+    return {field: values[:1] for field, values in space.items()} if trial.quick or trial.control else space
 
 
 def prepared(splits: Splits, trial: Trial, most: int = 60) -> Splits:

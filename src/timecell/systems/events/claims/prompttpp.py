@@ -16,13 +16,13 @@ from jaxtyping import Float
 
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, Measured, Ordering, Trial, claim
+from timecell.claims.arms import budget
 from timecell.data.containers import Data
 from timecell.data.event_sequences import next_rows
 from timecell.data.splits import Splits
 from timecell.data.synthetic.event_regimes import event_regimes
 from timecell.generate.point_process import PointProcess
 from timecell.inference import evaluate, evaluating
-from timecell.system import Run
 from timecell.systems.events.prompttpp import TASK, PromptedHawkes, PromptTPP
 from timecell.tasks.event_predictions import event_sequences
 from timecell.tasks.stream import ScoreMatrix, TaskStream, learn_in_turn
@@ -63,12 +63,7 @@ def stream(trial: Trial) -> TaskStream:
 def learnt(system: PromptTPP, trial: Trial) -> Learnt:
     """One system on one stream; several claims look at the same."""
     periods = stream(trial)
-    run = Run(
-        seed=trial.seed,
-        updates=2 if trial.quick else UPDATES // 2 if trial.control else UPDATES,
-        progress=trial.progress,
-        device="cpu",
-    )
+    run = budget(trial, UPDATES, control=2)
     with seeded(trial.seed):
         net = system.build(periods.parts[0].train.schema)
     items: dict[int, Float[np.ndarray, "n"]] = {}

@@ -15,11 +15,12 @@ import torch
 
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, Flat, Measured, Ordering, Trial, claim
+from timecell.claims.arms import budget
 from timecell.data.edge_files import enron
 from timecell.data.splits import Splits
 from timecell.data.synthetic.edge_stream import edge_stream
 from timecell.data.temporal_edges import TemporalEdges
-from timecell.system import Fitted, Run
+from timecell.system import Fitted
 from timecell.systems.graphs.nat import NeighbourhoodAware
 from timecell.tasks.link import LinkPrediction
 from timecell.tasks.linkers import CommonNeighbours, PairRecency
@@ -76,11 +77,7 @@ def compared(
 ) -> dict[str, Measured]:
     """Test scores of these arms at equal updates, each at its best rate, and of two rules that need no learning."""
     splits = task.split(data)
-    run = Run(
-        seed=trial.seed, updates=4 if trial.quick else updates // 3 if trial.control else updates,
-        progress=trial.progress, device="cpu",
-    )  # fmt: skip
-    found = {}
+    run, found = budget(trial, updates, control=3), {}
     for name, system in arms.items():
         rates = RATES[-1:] if trial.quick or trial.control else RATES
         fits = {lr: replace(system, lr=lr).fit(splits.train, splits.valid, task, run) for lr in rates}

@@ -19,7 +19,7 @@ from torch import nn
 from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import Arm, prepared, tuned
+from timecell.claims.arms import Arm, budget, prepared, scored, settings, tuned
 from timecell.combine import Sequential
 from timecell.data.containers import Schema, Sequences, fingerprint
 from timecell.data.images import load_digits
@@ -30,7 +30,6 @@ from timecell.memory.hippo import legendre
 from timecell.memory.linear_ssm import LinearSSM, resampled
 from timecell.network_system import NetworkSystem
 from timecell.recipe import Recipe, Stage
-from timecell.system import Run
 from timecell.systems.memory.lssl import LinearStateSpace
 from timecell.tasks import Classify
 
@@ -84,10 +83,7 @@ def scanned(seed: int, delay: int, shown: int = SHOWN) -> Sequences:
 def arm(name: str, delay: int, trial: Trial) -> Arm:
     """A net after training, and its test accuracy at the last step."""
     splits = prepared(by_sample(scanned(trial.seed, delay), seed=trial.seed), trial)
-    updates = 3 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    space = {"lr": RATES["lr"][:1]} if trial.quick or trial.control else RATES
-    return tuned(ARMS[name], space, splits, TASK, run)
+    return tuned(ARMS[name], settings(trial, RATES), splits, TASK, budget(trial, UPDATES))
 
 
 @claim(
@@ -147,10 +143,7 @@ def usual_nets_are_tied_to_a_rate(trial: Trial) -> Mapping[str, Measured]:
 def faster(arm: Arm, trial: Trial) -> Measured:
     """Test accuracy of a trained net on the same test digits, scanned twice as fast; that at its own rate beside."""
     test = prepared(by_sample(scanned(trial.seed, 0, 2 * SHOWN), seed=trial.seed), trial).test
-    scores = TASK.score(arm.fitted.predict(test), test)
-    return Measured(
-        scores.value, scores.items, test.fingerprint, {**arm.measured.extra, "own rate": arm.measured.value}
-    )
+    return scored(arm.fitted, test, TASK, **arm.measured.extra, **{"own rate": arm.measured.value})
 
 
 # --- the checks: a state ----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Measured, NoBetter, Ordering, Trial, claim
+from timecell.claims.arms import budget
 from timecell.data.spikes import SpikeTrains
 from timecell.data.synthetic.glm_network import GLMNetwork, glm_network
 from timecell.generate.spikes import write_spikes
@@ -25,18 +26,12 @@ from timecell.lens.edges import cross_correlations, edge_recovery
 from timecell.networks.spike_models import Decoder, TokenModel
 from timecell.recipe import Recipe, Stage
 from timecell.rhythm.tokenizers import SpikeTokenizer, SpikeWindows
-from timecell.system import Run, Task
+from timecell.system import Task
 from timecell.systems.recordings.neuroformer import Behaviour, NextToken, fit_tokens, wiring
 from timecell.train import fit
 
 TOKENIZER = SpikeTokenizer(24, window=0.05, dt=0.01)
 UPDATES = 300
-
-
-def budget(trial: Trial) -> Run:
-    """Updates of a model of tokens; shuffled spikes have little to teach."""
-    updates = 3 if trial.quick else UPDATES // 4 if trial.control else UPDATES
-    return Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
 
 
 class Learnt(NamedTuple):
@@ -62,7 +57,7 @@ def learnt(trial: Trial) -> Learnt:
     models = []
     for data in (train, without_past(train)):
         model = untrained(trial.seed)
-        fit_tokens(model, data, budget(trial))
+        fit_tokens(model, data, budget(trial, UPDATES))
         models.append(model)
     return Learnt(truth, spikes, train, test, *models)
 
@@ -202,7 +197,7 @@ def few_labels_suffice(trial: Trial) -> Mapping[str, Measured]:
     labels = np.roll(speed, 1, axis=0) if trial.control else speed
     windows = SpikeWindows.of(truth.spikes, TOKENIZER, HISTORY, seed=trial.seed)
     model = untrained(trial.seed, HISTORY)
-    fit_tokens(model, windows.of_trials(np.arange(learning)), budget(trial))
+    fit_tokens(model, windows.of_trials(np.arange(learning)), budget(trial, UPDATES))
 
     windows, task = replace(windows, labels=labels.reshape(-1, 1)), Behaviour(TOKENIZER.units)
     near, far, test = (
@@ -210,7 +205,7 @@ def few_labels_suffice(trial: Trial) -> Mapping[str, Measured]:
         windows.select(np.arange(80, 120)),
         windows.of_trials(np.arange(learning, trials)),
     )
-    run = replace(budget(trial), updates=3 if trial.quick else UPDATES // 4)
+    run = budget(trial, UPDATES // 4, control=1)
 
     def arm(model: TokenModel) -> Measured:
         tried = []

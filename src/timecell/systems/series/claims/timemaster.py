@@ -14,13 +14,12 @@ import numpy as np
 from jaxtyping import Float
 
 from timecell.claims import Absent, AtChance, Matches, Measured, Ordering, Trial, claim, experiment
-from timecell.claims.arms import prepared
+from timecell.claims.arms import budget, prepared
 from timecell.claims.experiment import Arrays
 from timecell.data.containers import Sequences
 from timecell.data.scaling import scale_of
 from timecell.data.splits import by_sample
 from timecell.data.synthetic.shapes import shapes
-from timecell.system import Run
 from timecell.systems.series.timemaster import FACTS, TimeMaster, answers, facts
 from timecell.tasks import Classify
 from timecell.tasks.answers import Answer, class_reward, fact_reward, format_reward
@@ -93,9 +92,7 @@ def said(trial: Trial, arm: str, setting: int = 0) -> Arrays:
     whole = by_sample(shapes(1000, seed=trial.seed), seed=trial.seed, valid=0.12, test=0.36)
     splits = prepared(whole, trial, most=40)
     valid, test = cast(Sequences, splits.valid), cast(Sequences, splits.test)
-    updates = 3 if trial.quick else UPDATES // 6 if trial.control else UPDATES  # shuffled labels have nothing to teach
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    fitted = ARMS[arm][setting].fit(splits.train, valid, Classify(), run)
+    fitted = ARMS[arm][setting].fit(splits.train, valid, Classify(), budget(trial, UPDATES, control=6))
     scale, classes, told = scale_of(splits.train), tuple(test.schema.classes or ()), answers(fitted, test)
     true = [[kind[i] for kind, i in zip(FACTS, facts(scale.data(test)[n]))] for n in range(len(test))]
     return {

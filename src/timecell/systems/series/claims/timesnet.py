@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from timecell.claims import Absent, AtChance, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import prepared, tuned
+from timecell.claims.arms import budget, prepared, scored, tuned
 from timecell.data.containers import Windows
 from timecell.data.datasets import spoken_digits, taxi
 from timecell.data.labelled_series import LabelledSeries
@@ -65,17 +65,14 @@ def both(trial: Trial, task: Task, updates: int, lr: float = 1e-2) -> tuple[Spli
     splits = task.split(record, trial.seed)
     if isinstance(splits.test, Windows):  # every day once
         splits = replace(splits, test=splits.test.select(np.arange(0, len(splits.test), 24)))
-    run = Run(seed=trial.seed, updates=2 if trial.quick else updates // 3 if trial.control else updates,
-              progress=trial.progress, device="cpu")  # fmt: skip
+    run = budget(trial, updates, control=3)
     arms = {"folded": replace(SMALL, lr=lr), "unfolded": replace(SMALL, lr=lr, folded=False)}
     return splits, {name: tuned(system, {}, splits, task, run).measured for name, system in arms.items()}
 
 
 def simple(system: System, splits: Splits, task: Task) -> Measured:
     """The test score of a baseline."""
-    fitted = system.fit(splits.train, splits.valid, task, Run())
-    scores = task.score(fitted.predict(splits.test), splits.test)
-    return Measured(scores.value, scores.items, splits.test.fingerprint)
+    return scored(system.fit(splits.train, splits.valid, task, Run()), splits.test, task)
 
 
 @claim(
@@ -136,7 +133,7 @@ def folds_classify(trial: Trial) -> Mapping[str, Measured]:
     """Test accuracy on counts of 40 channels in bins of 40 ms; half of the clips train, a tenth validates."""
     digits = replace(spoken_digits(dt=0.040), part=None, group=None)
     splits = prepared(by_sample(digits, trial.seed, valid=0.1, test=0.4), trial, most=100)
-    run = Run(seed=trial.seed, updates=2 if trial.quick else 50 if trial.control else 150, device="cpu")
+    run = budget(trial, 150, control=3)
     wide = replace(SMALL, width=16, hidden=16)
     arms = {"folded": wide, "unfolded": replace(wide, folded=False)}
     return {name: tuned(system, {}, splits, Classify(), run).measured for name, system in arms.items()}

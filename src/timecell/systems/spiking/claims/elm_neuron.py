@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.claims import AtChance, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import prepared, tuned
+from timecell.claims.arms import budget, prepared, settings, tuned
 from timecell.combine import Parallel, Sequential
 from timecell.data.containers import Schema, Sequences, fingerprint
 from timecell.data.splits import Splits
@@ -26,7 +26,6 @@ from timecell.memory import LSTM
 from timecell.network_system import NetworkSystem
 from timecell.neurons import LeakyIntegrator
 from timecell.recipe import Recipe, Stage, cosine
-from timecell.system import Run
 from timecell.systems.spiking.elm_neuron import ElmNeuron
 from timecell.tasks import Classify
 
@@ -69,9 +68,7 @@ def adding(samples: int, seed: int, part: int) -> Sequences:
 def summing(trial: Trial, rates: Sequence[float], **arms: NetworkSystem) -> dict[str, Measured]:
     """Test accuracy of the answer at the last step; all arms choose among these learning rates."""
     splits = prepared(Splits(*(adding(n, trial.seed, part) for part, n in enumerate((2000, 500, 1000)))), trial)
-    updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    space = {"lr": rates[:1] if trial.quick or trial.control else rates}
+    space, run = settings(trial, {"lr": rates}), budget(trial, UPDATES)
     return {name: tuned(system, space, splits, Classify("last"), run).measured for name, system in arms.items()}
 
 
@@ -117,7 +114,7 @@ def more_memories_add_better(trial: Trial) -> Mapping[str, Measured]:
 CELL = ElmNeuron(memories=10, branches=8)  # not told the wiring: its windows are twice as wide as the cell's branches
 TRIALS = (160, 40, 40)
 FIT_UPDATES, LOOK, BATCH = 200, 50, 8
-FIT_RATES = (1e-2, 3e-2)
+FIT_RATES = {"lr": (1e-2, 3e-2)}
 TAUS, PENALTIES = (5.0, 15.0, 40.0), (3e-3, 1e-2, 3e-2, 1e-1)  # of the filters [ms]; inverse strength, tuned
 SILENT = 0.07  # share of the steps without a spike that the logistic function learns from; all with one
 
@@ -202,10 +199,8 @@ def best_of_rates(
     make: Callable[[int], Sequential], trial: Trial, train: Recorded, valid: Recorded, test: Recorded
 ) -> Measured:
     """Of the nets that each learning rate makes, the one with the best AUC on validation trials, on test trials."""
-    few = trial.quick or trial.control
-    updates = 2 if trial.quick else FIT_UPDATES // 4 if trial.control else FIT_UPDATES
-    fits = []
-    for lr in FIT_RATES[:1] if few else FIT_RATES:
+    updates, fits = budget(trial, FIT_UPDATES).updates, []
+    for lr in settings(trial, FIT_RATES)["lr"]:
         with seeded(trial.seed):
             net = make(train.x.shape[2])
             fits.append((train_on_spikes(net, train, valid, lr, updates, trial.seed), lr, net))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from timecell.claims import Absent, AtChance, Measured, NonInferior, Ordering, Trial, claim, experiment
-from timecell.claims.arms import prepared
+from timecell.claims.arms import budget, prepared
 from timecell.claims.experiment import Arrays
 from timecell.credit import Factors, Full, Gradient, Rule
 from timecell.credit.project import HebbianSubspace, finish_task, lateral_units
@@ -21,7 +21,6 @@ from timecell.data.encoders import direct
 from timecell.data.images import load_mnist
 from timecell.data.splits import by_sample
 from timecell.network_system import FittedNetwork
-from timecell.system import Run
 from timecell.systems.spiking.hlop import OrthogonalLearning, Rules
 from timecell.tasks import Classify
 from timecell.tasks.stream import ScoreMatrix, TaskStream
@@ -143,8 +142,7 @@ def learnt(trial: Trial, kind: str, rule: Rules = "bptt", lr: float = RATE, task
     }
     stream = permuted_digits(trial, 2 if trial.quick or trial.control else tasks)
     updates = math.ceil(len(stream.parts[0].train) / OrthogonalLearning.batch)  # every task is seen once
-    run = Run(seed=trial.seed, updates=2 if trial.quick else updates, progress=trial.progress, device="cpu")
-    done = replace(kinds[kind], rule=rule, lr=lr).learn_stream(stream, TASK, run)
+    done = replace(kinds[kind], rule=rule, lr=lr).learn_stream(stream, TASK, budget(trial, updates, control=1))
     return {
         "scores": done.scores.values,
         "valid": right(done.fitted, [parts.valid for parts in stream.parts]),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Flat, Matches, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import prepared, tuned
+from timecell.claims.arms import budget, prepared, settings, tuned
 from timecell.credit import BPTT, Credit
 from timecell.data.containers import Batch, Sequences
 from timecell.data.encoders import direct
@@ -23,7 +23,6 @@ from timecell.data.images import load_digits
 from timecell.data.splits import Splits, by_sample
 from timecell.data.synthetic.spikes import motifs
 from timecell.state import detach
-from timecell.system import Run
 from timecell.systems.spiking.sltt import SpatialLearning
 from timecell.tasks import Classify
 
@@ -61,9 +60,7 @@ def on_digits(trial: Trial, **arms: SpatialLearning) -> dict[str, Measured]:
     """8 x 8 digits, direct coding; half of them train, a tenth validates, the rest tests."""
     data = load_digits().encoded(lambda x: direct(x, STEPS))
     splits = prepared(by_sample(data, seed=trial.seed, valid=0.1, test=0.4), trial)
-    updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    space = {"lr": RATES["lr"][:1]} if trial.quick or trial.control else RATES
+    space, run = settings(trial, RATES), budget(trial, UPDATES)
     return {name: tuned(system, space, splits, TASK, run).measured for name, system in arms.items()}
 
 
@@ -120,8 +117,7 @@ def gradients_agree(trial: Trial) -> Mapping[str, Measured]:
     splits = by_sample(data, seed=trial.seed)
     assert isinstance(splits.train, Sequences)
     system = SpatialLearning(tau=10.0 if trial.control else 1.1)
-    run = Run(seed=trial.seed, updates=2 if trial.quick else 50, progress=trial.progress, device="cpu")
-    fitted = system.fit(splits.train, splits.valid, TASK, run)
+    fitted = system.fit(splits.train, splits.valid, TASK, budget(trial, 50, control=1))
     batch = fitted.scale.data(splits.train).batch(np.arange(64))
     cut, full = (layer_gradients(fitted.network, credit, batch) for credit in (system.credit(), BPTT()))
     cosines = {name: torch.cosine_similarity(cut[name], full[name], dim=0).item() for name in full}
@@ -150,8 +146,7 @@ def timing_needs_the_path_through_time(trial: Trial) -> Mapping[str, Measured]:
     """Test accuracy on spike patterns that differ in timing only, tau = 10; SLTT with twice the width beside."""
     sizes = (100, 60, 60) if trial.quick else (1000, 300, 1000)
     splits = prepared(Splits(*(timed(n, trial.seed, part) for part, n in enumerate(sizes))), trial)
-    updates = 4 if trial.quick else 75 if trial.control else 300
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
+    run = budget(trial, 300)
     space = {"lr": (1e-2,)} if trial.quick or trial.control else {"lr": (5e-3, 1e-2)}
     small = SpatialLearning(hidden=32, tau=10.0, batch=100, stretch=60)
     arms = {"BPTT": replace(small, rule="bptt"), "SLTT": small}

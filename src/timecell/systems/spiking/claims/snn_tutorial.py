@@ -12,7 +12,7 @@ from torch import Tensor
 
 from timecell.cell import record
 from timecell.claims import Absent, AtChance, Matches, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import Arm, prepared, tuned
+from timecell.claims.arms import Arm, budget, prepared, settings, tuned
 from timecell.data.containers import Sequences
 from timecell.data.encoders import direct, latency, rate
 from timecell.data.images import load_digits
@@ -21,7 +21,7 @@ from timecell.inference import evaluating
 from timecell.losses import spike_count
 from timecell.network_system import FittedNetwork
 from timecell.neurons import LIF, FastSigmoid, Sigmoid, Triangle
-from timecell.system import Readout, Run
+from timecell.system import Readout
 from timecell.systems.spiking.snn_tutorial import SnnTutorial
 from timecell.tasks import Classify
 from timecell.tasks.classify import Criterion
@@ -56,10 +56,7 @@ def digits(trial: Trial, code: str, steps: int = STEPS) -> Splits:
 
 def fitted(trial: Trial, system: SnnTutorial, splits: Splits) -> Arm:
     """The best of two learning rates; in a control or a quick trial one rate and fewer updates."""
-    brief = trial.quick or trial.control  # shuffled labels have nothing to teach
-    updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    return tuned(system, {"lr": RATES["lr"][:1]} if brief else RATES, splits, TASK, run)
+    return tuned(system, settings(trial, RATES), splits, TASK, budget(trial, UPDATES))
 
 
 @claim(
