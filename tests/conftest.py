@@ -28,3 +28,16 @@ def no_network(monkeypatch):
 
     connect = socket.socket.connect
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command of timecell: (exit status, stdout, stderr)."""
+    from timecell import cli
+
+    def run(*arguments):
+        status = cli.main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return status, out, " ".join(err.split())
+
+    return run

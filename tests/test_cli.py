@@ -44,18 +44,6 @@ text = "no class"
 
 
 @pytest.fixture
-def call(capsys):
-    """Run a command: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        status = cli.main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return status, out, " ".join(err.split())
-
-    return run
-
-
-@pytest.fixture
 def mine(tmp_path):
     """Options that point to a folder with one system, and to a ledger of its own."""
     module = tmp_path / "systems" / "spiking" / "a_net.py"

@@ -9,18 +9,6 @@ import pytest
 from timecell import cli
 
 
-@pytest.fixture
-def call(capsys):
-    """Run a command: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        status = cli.main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return status, out, " ".join(err.split())
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory):
     """Forty labelled sequences of twelve steps: a ramp up or down in noise."""
@@ -92,7 +80,7 @@ def test_labels_keep_their_meaning_whichever_of_them_a_file_holds(call, model, s
     other = tmp_path / "other.csv"
     other.write_text("\n".join([head, *(row.replace("falls", "sinks") for row in rows)]))
     status, _, err = call("diagnose", model, other)
-    assert status == 2 and "found 'sinks', expected one of falls, rises, as in training" in err
+    assert status == 2 and "found the label 'sinks', expected one of falls, rises, as in training" in err
 
 
 def test_a_forecaster_is_looked_into(call, tmp_path):
@@ -108,6 +96,16 @@ def test_a_forecaster_is_looked_into(call, tmp_path):
     short.write_text("\n".join(path.read_text().splitlines()[:12]))
     status, _, err = call("diagnose", tmp_path / "model", short)
     assert status == 2 and "found 11 steps, expected at least 15, for one window" in err
+
+
+def test_a_decoder_is_a_user_error(call, tmp_path):
+    path = tmp_path / "reach.csv"
+    path.write_text("\n".join(["time,spikes,speed", *(f"{t},{t % 7},{t % 7 / 2}" for t in range(300))]))
+    how = "--task", "decode", "--target", "speed", "--updates", 2, "--device", "cpu", "--system", "gru"
+    status, _, err = call("train", path, *how, "--out", tmp_path / "model")
+    assert status == 0, err
+    status, _, err = call("diagnose", tmp_path / "model", path)
+    assert status == 2 and "a net for the task decode" in err and "timecell.lens.diagnose" in err
 
 
 def test_what_cannot_be_looked_into_is_a_user_error(call, model, sequences, tmp_path):

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from timecell import cli
 from timecell.cli.answering import ANSWERS
 from timecell.cli.models import Predict
 from timecell.data.synthetic.point_processes import hawkes
@@ -13,17 +12,11 @@ from timecell.tasks import every
 
 
 @pytest.fixture
-def call(capsys, tmp_path):
+def call(call, tmp_path):
     """Run a command in which only the baselines and the plain networks are known: (exit status, stdout, stderr)."""
     nobody = tmp_path / "nobody"
     nobody.mkdir()
-
-    def run(*arguments):
-        status = cli.main([*map(str, arguments), "--root", str(nobody)])
-        out, err = capsys.readouterr()
-        return status, out, " ".join(err.split())
-
-    return run
+    return lambda *arguments: call(*arguments, "--root", nobody)
 
 
 def write(path, head, rows):

@@ -95,12 +95,13 @@ def read_new(file: Path, options: Mapping[str, Any], label: str | None) -> AnyDa
         return load(file, **options)
 
 
-def with_channels(data: Any, schema: Schema, file: Path) -> Any:
+def as_trained(data: Any, schema: Schema, file: Path) -> Any:
     """The data with the channels (of events: the marks) of the training data in their order; edges as they are.
 
     Raises:
         DataError: the file lacks a channel, has a mark that training did not know, or is of the other kind.
     """
+    from timecell.data.containers import with_channels
     from timecell.data.event_sequences import EventSequences
 
     found = data.schema
@@ -123,7 +124,7 @@ def with_channels(data: Any, schema: Schema, file: Path) -> Any:
         named = replace(found, channels=schema.channels, classes=schema.classes)
         return replace(data, marks=number[data.marks], schema=named)
     order = [found.channels.index(name) for name in wanted]
-    return replace(data, values=data.values[:, order], schema=replace(found, channels=tuple(wanted)))
+    return with_channels(data, order)
 
 
 def continued(data: Any, before: Any) -> AnyData:

@@ -10,12 +10,12 @@ import numpy as np
 from rich.text import Text
 
 from timecell import catalog
-from timecell.cli.asked import ModelFolder, load_fitted, read_asked, read_new, with_channels
+from timecell.cli.asked import ModelFolder, as_trained, load_fitted, read_asked, read_new
 from timecell.cli.command import Answer, Command, File, Folder, lines, say
 from timecell.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from timecell.data import Schema, Sequences, Series
+    from timecell.data import Sequences, Series
     from timecell.data.containers import Data
     from timecell.network_system import FittedNetwork
 
@@ -53,7 +53,7 @@ class Diagnose(Command):
         fitted = network(self.folder, self.root or catalog.SYSTEMS)
         data = read_new(self.file, asked.read, fitted.schema.label)
         say(f"{self.file}: {describe(data)}")
-        known = seen_by(fitted, with_channels(data, fitted.schema, self.file))
+        known = seen_by(fitted, as_trained(data, fitted.schema, self.file))
         count = min(self.samples, len(known))
         batch = known.batch(np.linspace(0, len(known) - 1, count).round().astype(np.int64))
         loss = None if batch.target is None else fitted.task.loss
@@ -85,13 +85,21 @@ def seen_by(fitted: FittedNetwork, data: Sequences | Series) -> Data:
     """The data as the network sees them: scaled sequences of its classes, or every window of a scaled series.
 
     Raises:
-        DataError: there are other classes than in training, or a series is too short for one window.
+        InputError: there are other classes than in training, or the task is neither to classify nor to forecast.
+        DataError: a series is too short for one window.
     """
-    from timecell.data import Series, Windows
+    from timecell.data import Sequences, Series, Windows
+    from timecell.tasks.truth import with_classes
 
-    if not isinstance(data, Series):
-        return fitted.scale.data(with_classes(data, fitted.schema))
     task: Any = fitted.task
+    if isinstance(data, Sequences):
+        counted = replace(data, schema=replace(data.schema, spikes=fitted.schema.spikes))
+        return fitted.scale.data(with_classes(counted, fitted.schema.classes or ()))
+    if not isinstance(data, Series) or task.name != "forecast":
+        raise InputError(
+            "folder", found=f"a net for the task {task.name}", expected="one that classifies or forecasts",
+            remedy="pass its network and a batch of its data to timecell.lens.diagnose in Python",
+        )  # fmt: skip
     history = fitted.schema.lengths[0]
     windows = len(data) - history - task.horizon + 1
     if windows < 1:
@@ -101,22 +109,3 @@ def seen_by(fitted: FittedNetwork, data: Sequences | Series) -> Data:
         )  # fmt: skip
     targets = tuple(range(len(task.targets))) or None  # `Forecast.split` puts the channels to forecast in front
     return fitted.scale.data(Windows(data, history, task.horizon, np.arange(windows), targets))
-
-
-def with_classes(data: Sequences, schema: Schema) -> Sequences:
-    """Sequences whose targets count the classes of the training data; what were counts there are counts here.
-
-    Raises:
-        DataError: there is a class that the training data did not have.
-    """
-    known = replace(data.schema, classes=schema.classes, spikes=schema.spikes)
-    if data.target is None or data.schema.classes is None or schema.classes is None:
-        return replace(data, schema=known, target=None)
-    new = [name for name in data.schema.classes if name not in schema.classes]
-    if new:
-        raise DataError(
-            schema.label or "labels", found=f"{new[0]!r}", expected=f"one of {', '.join(schema.classes)}, as in training",
-            remedy="leave these sequences out, or train again with them",
-        )  # fmt: skip
-    number = np.array([schema.classes.index(name) for name in data.schema.classes], dtype=np.int64)
-    return replace(data, schema=known, target=number[data.target])

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from timecell import catalog
 from timecell.cli.answering import answered
-from timecell.cli.asked import Asked, ModelFolder, continued, load_fitted, read_asked, read_new, with_channels
+from timecell.cli.asked import Asked, ModelFolder, as_trained, continued, load_fitted, read_asked, read_new
 from timecell.cli.command import Answer, Command, File, Folder, lines, say
 from timecell.cli.reading import Reading, everything
 from timecell.errors import InputError, unknown_name
@@ -139,7 +139,7 @@ class Predict(Command):
         fitted = load_fitted(self.folder, asked.model, self.root or catalog.SYSTEMS)
         data = read_new(self.file, asked.read, schema.label)
         say(f"{self.file}: {describe(data)}")
-        known = with_channels(data, schema, self.file)
+        known = as_trained(data, schema, self.file)
         if self.before is not None:
             known = continued(known, read_new(self.before, asked.read, schema.label))
         told = []

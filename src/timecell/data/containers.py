@@ -8,8 +8,9 @@ scored.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -269,6 +270,22 @@ class Series:
         """The steps start..stop-1."""
         time = None if self.time is None else self.time[start:stop]
         return replace(self, values=self.values[start:stop], time=time)
+
+
+Gridded = TypeVar("Gridded", bound="Sequences | Series")
+
+
+def with_channels(data: Gridded, order: Sequence[int]) -> Gridded:
+    """The same series or sequences with the channels of these numbers, in this order.
+
+    Example:
+        >>> series = Series(np.array([[1.0, 2.0, 3.0]]), Schema("series", ("a", "b", "c")))
+        >>> found = with_channels(series, (2, 0))
+        >>> found.values.tolist(), found.schema.channels
+        ([[3.0, 1.0]], ('c', 'a'))
+    """
+    schema = replace(data.schema, channels=tuple(data.schema.channels[c] for c in order))
+    return replace(data, values=data.values[:, list(order)], schema=schema)  # type: ignore[type-var]
 
 
 class Cut:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from timecell.data.containers import Batch, Cut, Schema, Series, fill_forward, fingerprint
+from timecell.data.containers import Batch, Cut, Schema, Series, fill_forward, fingerprint, with_channels
 from timecell.data.splits import TEST, VALID, Splits, check_shares
 from timecell.errors import InputError
 
@@ -165,6 +165,4 @@ def arranged(
     order = [*inputs, *(c for c in targets if c not in inputs)]
     if order == list(range(series.values.shape[1])):
         return series, inputs, targets
-    names = tuple(series.schema.channels[c] for c in order)
-    moved = replace(series, values=series.values[:, order], schema=replace(series.schema, channels=names))
-    return moved, tuple(map(order.index, inputs)), tuple(map(order.index, targets))
+    return with_channels(series, order), tuple(map(order.index, inputs)), tuple(map(order.index, targets))

@@ -25,7 +25,7 @@ from torch import Tensor
 from timecell.errors import InputError, unknown_name
 from timecell.fuse import pool
 from timecell.fuse.loop import chosen_backend
-from timecell.fuse.operator import SECOND
+from timecell.fuse.operator import Last
 from timecell.fuse.raw import kernels
 from timecell.fuse.trace import transforms_active
 
@@ -300,22 +300,13 @@ class Sum(torch.autograd.Function):
         return torch.stack([Sum.apply(*a) for a in _unmapped(info.batch_size, in_dims, args)]), 0
 
 
-class Back(torch.autograd.Function):
-    """The adjoint; differentiating it once more is an error, not a wrong answer."""
+class Back(Last):
+    """The adjoint."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, Tensor]:
         """The raw operator."""
         return torch.ops.timecell.delayed_sum_adjoint(*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Nothing is kept: there is no second adjoint."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Always an error."""
-        raise SECOND
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:

@@ -115,6 +115,19 @@ SECOND = InputError(
 )  # fmt: skip
 
 
+class Last(torch.autograd.Function):
+    """Base of the adjoints; differentiating one once more is an error, not a wrong answer."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing is kept: there is no second adjoint."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        """Always an error."""
+        raise SECOND
+
+
 class Run(torch.autograd.Function):
     """(y, last states, trajectories, kept values) of a loop, with its gradient."""
 
@@ -182,8 +195,8 @@ class Run(torch.autograd.Function):
         return _unfold(info.batch_size, out)
 
 
-class Back(torch.autograd.Function):
-    """The adjoint loop; differentiating it once more is an error, not a wrong answer."""
+class Back(Last):
+    """The adjoint loop."""
 
     @staticmethod
     def forward(
@@ -198,15 +211,6 @@ class Back(torch.autograd.Function):
                 key, x, s, p, values, lengths, g_y[0], g_s, traces, list(learn), list(recorded), carry, kept
             )
         )
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept: there is no second adjoint."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        """Always an error."""
-        raise SECOND
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:

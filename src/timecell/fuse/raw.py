@@ -17,7 +17,7 @@ from torch import Tensor
 
 from timecell.errors import InputError
 from timecell.fuse import allocator, cache, loop
-from timecell.fuse.operator import SECOND
+from timecell.fuse.operator import Last
 from timecell.fuse.plan import array
 from timecell.fuse.trace import transforms_active
 
@@ -44,22 +44,13 @@ def carrying() -> bool:
 # --- one derivative ----------------------------------------------------------------------------------------------
 
 
-class Adjoint(torch.autograd.Function):
-    """A raw adjoint operator; differentiating it once more is an error, not a wrong answer."""
+class Adjoint(Last):
+    """A raw adjoint operator."""
 
     @staticmethod
     def forward(name: str, *args: Any) -> tuple[Tensor, ...]:
         """The raw operator."""
         return tuple(getattr(torch.ops.timecell, name)(*args))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept: there is no second adjoint."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        """Always an error."""
-        raise SECOND
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 
 from timecell.data.temporal_edges import TemporalEdges, occurrences
 from timecell.errors import InputError
+from timecell.tasks.truth import of_kind
 
 KINDS = ("random", "historical", "recent")
 WINDOW = 500
@@ -103,12 +104,8 @@ def temporal(data: Any) -> TemporalEdges:
     Raises:
         InputError: they are something else.
     """
-    if isinstance(data, TemporalEdges):
-        return data
-    raise InputError(
-        "data", found=type(data).__name__, expected="TemporalEdges",
-        remedy="load a table with columns source, target and time, or choose a task that fits the data",
-    )  # fmt: skip
+    remedy = "load a table with columns source, target and time, or choose a task that fits the data"
+    return of_kind(data, TemporalEdges, "TemporalEdges", remedy)
 
 
 def _happened(data: TemporalEdges, rows: Int[np.ndarray, "N"], target: Int[np.ndarray, "N ..."]) -> np.ndarray:

@@ -15,6 +15,7 @@ from timecell.data.event_sequences import EventSequences
 from timecell.data.synthetic.point_processes import ExactProcess
 from timecell.errors import InputError
 from timecell.layers.event_decoders import wait
+from timecell.tasks.truth import of_kind
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,5 @@ def event_sequences(data: object) -> EventSequences:
     Raises:
         InputError: they are something else.
     """
-    if not isinstance(data, EventSequences):
-        raise InputError(
-            "data", found=type(data).__name__, expected="EventSequences",
-            remedy="load the file as events, or make them with EventSequences.of",
-        )  # fmt: skip
-    return data
+    remedy = "load the file as events, or make them with EventSequences.of"
+    return of_kind(data, EventSequences, "EventSequences", remedy)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import AnyData, Batch, Data, Kind, Series
+from timecell.data.containers import AnyData, Batch, Data, Kind, Series, with_channels
 from timecell.data.splits import Splits, by_time
 from timecell.errors import InputError, unknown_name
 from timecell.system import Scores, System
@@ -26,7 +26,7 @@ from timecell.tasks import metrics
 from timecell.tasks.forecasters import Naive, RidgeLags, SeasonalNaive
 from timecell.tasks.predictions import Forecasted
 from timecell.tasks.readout import last, lengths, span
-from timecell.tasks.truth import future, naive_scale, windowed
+from timecell.tasks.truth import future, naive_scale, of_kind, windowed
 
 Error = Literal["absolute", "huber"]
 LOSSES: dict[Error, Callable[..., Tensor]] = {"absolute": F.l1_loss, "huber": F.huber_loss}
@@ -183,18 +183,14 @@ class Forecast:
 
     def _targets_first(self, data: AnyData) -> tuple[Series, tuple[int, ...]]:
         """The series with the channels to forecast in front, and their numbers there."""
-        if not isinstance(data, Series):
-            raise InputError(
-                "data", found=type(data).__name__, expected="a Series", remedy="labelled sequences are for Classify"
-            )
-        channels = data.schema.channels
+        series = of_kind(data, Series, "a Series", "labelled sequences are for Classify")
+        channels = series.schema.channels
         for name in self.targets:
             if name not in channels:
                 raise unknown_name("targets", name, channels)
         first = self.targets or channels
         order = [channels.index(name) for name in (*first, *(c for c in channels if c not in first))]
-        schema = replace(data.schema, channels=tuple(channels[i] for i in order))
-        return replace(data, values=data.values[:, order], schema=schema), tuple(range(len(first)))
+        return with_channels(series, order), tuple(range(len(first)))
 
     def _leading(self, data: Data) -> list[int]:
         """The numbers of the target channels, known to be the first ones."""

@@ -18,6 +18,7 @@ from timecell.data.splits import TEST, VALID, Splits
 from timecell.errors import InputError
 from timecell.system import Scores, System
 from timecell.tasks.communities import Communities, EveryChannel, SlidingLouvain, StaticLouvain
+from timecell.tasks.truth import of_kind
 
 FOLDS = 5  # stretches of the scored part, of which each is told from weights that the others gave
 PENALTY = 1e-2  # of least squares, as a share of what is there without it
@@ -47,18 +48,15 @@ class Structure:
         Raises:
             InputError: the data are no series, have a single channel, or too few steps.
         """
-        if not isinstance(data, Series):
-            raise InputError(
-                "data", found=type(data).__name__, expected="a Series", remedy="read the recording with kind='series'"
-            )
-        T, N = data.values.shape
+        series = of_kind(data, Series, "a Series", "read the recording with kind='series'")
+        T, N = series.values.shape
         if N < 2:
             raise InputError("data", found="one channel", expected="at least two", remedy="bring more channels")
         first, second = round(T * (1 - VALID - TEST)), round(T * (1 - TEST))
         if min(second - first, T - second) < 2 * FOLDS:
             raise InputError("data", found=f"{T} steps", expected=f"at least {round(2 * FOLDS / VALID) + 1}",
                              remedy="bring a longer recording")  # fmt: skip
-        parts: Any = (data.cut(0, first), data.cut(first, second), data.cut(second, T))
+        parts: Any = (series.cut(0, first), series.cut(first, second), series.cut(second, T))
         return Splits(*parts)
 
     def score(self, prediction: Communities, data: Data) -> Scores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +14,19 @@ from timecell.data.masked import MaskedWindows
 from timecell.data.stretches import Stretches
 from timecell.errors import InputError
 
+D = TypeVar("D")
+
+
+def of_kind(data: object, kind: type[D], expected: str, remedy: str) -> D:
+    """The same data, known to be of a kind.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if isinstance(data, kind):
+        return data
+    raise InputError("data", found=type(data).__name__, expected=expected, remedy=remedy)
+
 
 def sequences(data: object) -> Sequences:
     """The same data, known to be sequences of at least one step each, without a gap.
@@ -21,10 +34,7 @@ def sequences(data: object) -> Sequences:
     Raises:
         InputError: they are something else, a sample has no steps or holds a value that is not finite.
     """
-    if not isinstance(data, Sequences):
-        raise InputError(
-            "data", found=type(data).__name__, expected="Sequences", remedy="a series is for the task Forecast"
-        )
+    data = of_kind(data, Sequences, "Sequences", "a series is for the task Forecast")
     if not data.lengths.all():
         raise InputError(
             f"data[{int(np.argmin(data.lengths))}]", found="no steps", expected="at least one", remedy="leave it out"
@@ -115,14 +125,8 @@ def windowed(data: object) -> Windows:
     Raises:
         InputError: they are something else.
     """
-    if not isinstance(data, Windows):
-        raise InputError(
-            "data",
-            found=type(data).__name__,
-            expected="Windows of a series",
-            remedy="cut the series with Forecast(...).split or Forecast(...).windows",
-        )
-    return data
+    remedy = "cut the series with Forecast(...).split or Forecast(...).windows"
+    return of_kind(data, Windows, "Windows of a series", remedy)
 
 
 def past(data: Windows) -> Float[np.ndarray, "N L C"]:
@@ -180,12 +184,8 @@ def naive_scale(data: Windows) -> Float[np.ndarray, "K"]:
 
 def whole_series(data: object) -> Series:
     """The same data, known to be a series."""
-    if not isinstance(data, Series):
-        raise InputError(
-            "data", found=type(data).__name__, expected="a Series",
-            remedy="labelled sequences are for Classify, events for NextEvent, edges for LinkPrediction",
-        )  # fmt: skip
-    return data
+    remedy = "labelled sequences are for Classify, events for NextEvent, edges for LinkPrediction"
+    return of_kind(data, Series, "a Series", remedy)
 
 
 def usual_history(series: Series) -> int:
@@ -195,11 +195,7 @@ def usual_history(series: Series) -> int:
 
 def stretches(data: object) -> Stretches:
     """The same data, known to be stretches."""
-    if not isinstance(data, Stretches):
-        raise InputError(
-            "data", found=type(data).__name__, expected="Stretches of a series", remedy="cut it with the task's split"
-        )
-    return data
+    return of_kind(data, Stretches, "Stretches of a series", "cut it with the task's split")
 
 
 def counted(batch: Batch) -> Float[Tensor, "B T K"]:
@@ -241,7 +237,4 @@ def require_shape(values: np.ndarray, truth: np.ndarray) -> None:
 
 def masked(data: object) -> MaskedWindows:
     """The same data, known to be masked windows."""
-    if not isinstance(data, MaskedWindows):
-        raise InputError("data", found=type(data).__name__, expected="MaskedWindows of a series",
-                         remedy="cut the series with Impute(...).split")  # fmt: skip
-    return data
+    return of_kind(data, MaskedWindows, "MaskedWindows of a series", "cut the series with Impute(...).split")
