@@ -1,4 +1,4 @@
-"""Dropout whose mask is state, the noise behind it, and batch norm per step."""
+"""Dropout whose mask is state, the noise behind it, batch norm per step, and codes of position."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 
 from timecell import LIF, Sequential
 from timecell.errors import TimecellError
-from timecell.layers import Dropout, PerStep
+from timecell.layers import Dropout, PerStep, sinusoidal_positions
 from timecell.layers.noise import start, uniform
 from timecell.state import index
 
@@ -129,3 +129,15 @@ def test_errors_name_the_argument_what_was_found_and_the_remedy(make, names):
         make()
     for name in [*names, "Remedy"]:
         assert name in str(error.value), str(error.value)
+
+
+# --- positions ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sinusoidal_code_tells_how_far_apart_two_steps_are():
+    code = sinusoidal_positions(40, 16).double()
+    near = code @ code.T
+    for lag in range(40):
+        torch.testing.assert_close(near.diagonal(lag), near[0, lag].expand(40 - lag), atol=1e-4, rtol=0)
+    assert near[0, 0] == 8 and (near[0, 1:] < 8).all()
+    assert sinusoidal_positions(4, 5).shape == (4, 5), "an odd width has a sine more"

@@ -15,18 +15,8 @@ from timecell.errors import InputError
 from timecell.network_system import FittedNetwork
 from timecell.networks.speaker import SILENT
 from timecell.system import Run
-from timecell.systems.series.timemaster import (
-    END,
-    FACTS,
-    MARKS,
-    Judge,
-    TimeMaster,
-    answers,
-    facts,
-    taught,
-    vocabulary,
-    written,
-)  # fmt: skip
+from timecell.systems.series.answer_language import END, FACTS, MARKS, Judge, facts, misled, vocabulary, written
+from timecell.systems.series.timemaster import TimeMaster, answers, taught
 from timecell.tasks import Classify, Forecast
 
 CLAIMS = load_claims("timemaster")
@@ -77,14 +67,13 @@ def test_facts_are_of_the_signal():
 
 
 def test_a_teacher_is_wrong_as_often_as_told():
-    system = TimeMaster(noise=0.25)
-    net, _, true = net_and_questions(system)
+    _, _, true = net_and_questions(TimeMaster())
     true = np.repeat(true, 500, 0)
-    wrong = system.misled(true, net, seed=0)
+    wrong = misled(true, classes=4, share=0.25, seed=0)
     assert np.abs((wrong != true).mean(0) - 0.25).max() < 0.03
     kinds = [set(range(17, 21)), {8, 9, 10}, {11, 12, 13}, {14, 15, 16}]
     assert all(set(wrong[:, c]) == kind for c, kind in enumerate(kinds))
-    assert (TimeMaster().misled(true, net, seed=0) == true).all()
+    assert (misled(true, classes=4, share=0.0, seed=0) == true).all()
 
 
 # --- the net -------------------------------------------------------------------------------------------------------------

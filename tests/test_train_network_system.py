@@ -234,6 +234,13 @@ def test_it_accepts_what_it_can_do():
     assert "data are sequences" in Gated().accepts(sequences, Forecast())
     assert "fewer than two" in Gated().accepts(replace(sequences, classes=("one",)), Classify())
 
+    class Forecaster(Gated):
+        made_for = ("forecast", "detect", "impute")
+
+    assert Forecaster().accepts(series, Forecast()) is None
+    said = Forecaster().accepts(sequences, Classify())
+    assert said == "it can forecast, detect and impute; the task is classify"
+
     class Cluster:
         name = "cluster"
 

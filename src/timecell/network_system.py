@@ -34,6 +34,10 @@ from timecell.train import Trained, fit
 class NetworkSystem:
     """Base of the systems that are networks. A subclass is a frozen dataclass of hyperparameters.
 
+    Attributes:
+        card: what it is.
+        made_for: names of the tasks that it can do; empty: every task that says what its outputs mean.
+
     Example:
         >>> from timecell import LeakyIntegrator, Sequential
         >>> from timecell.data.containers import Sequences
@@ -53,6 +57,7 @@ class NetworkSystem:
     """
 
     card: ClassVar[Card]
+    made_for: ClassVar[tuple[str, ...]] = ()
 
     def build(self, schema: Schema, outputs: int) -> nn.Module:
         """The net: x [B, T, C] with the schema's channels to y [B, T, outputs]. Random numbers are seeded outside."""
@@ -71,7 +76,11 @@ class NetworkSystem:
         return {}
 
     def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Every task that says what its outputs mean (`Task.outputs`), on data of its kind."""
+        """The tasks it is made for that say what their outputs mean (`Task.outputs`), on data of their kind."""
+        if self.made_for and task.name not in self.made_for:
+            *others, last = self.made_for
+            can = " and ".join(filter(None, [", ".join(others), last]))
+            return f"it can {can}; the task is {task.name}"
         if not hasattr(task, "outputs"):
             return f"it answers [B, T, K], and the task {task.name} asks for something else"
         if schema.kind != task.kind:

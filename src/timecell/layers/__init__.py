@@ -7,6 +7,7 @@ from timecell.layers.event_decoders import Exponential, Gompertz, LogNormalMixtu
 from timecell.layers.mlp import MLP
 from timecell.layers.norms import PerStep
 from timecell.layers.pool import AttentivePool
+from timecell.layers.positions import sinusoidal_positions
 from timecell.layers.temporal_conv import CausalConv, TemporalConv
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "TemporalConv",
     "causal_mask",
     "padding_mask",
+    "sinusoidal_positions",
 ]

@@ -50,7 +50,7 @@ from timecell.inference import evaluate
 from timecell.network_system import NetworkSystem
 from timecell.neurons import LeakyRate
 from timecell.recipe import Recipe, Stage
-from timecell.system import Run, Scores, Task
+from timecell.system import Run, Scores
 from timecell.tasks.readout import last
 from timecell.train import fit
 
@@ -95,6 +95,7 @@ class LeakyMemory(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     hidden: int = 64
     slowest: float = 2.0
     lr: float = 3e-3
@@ -114,10 +115,6 @@ class LeakyMemory(NetworkSystem):
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
         return {"lr": (1e-3, 3e-3, 1e-2), "slowest": (2.0, 20.0), "hidden": (64, 128)}
-
-    def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Sequences to classify."""
-        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
 
 
 # --- many heads -------------------------------------------------------------------------------------------------------

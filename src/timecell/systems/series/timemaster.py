@@ -12,7 +12,7 @@ teacher.
     2nd stage `GroupPolicy`: R = 0.9 [class right] + 0.1 [form right] + 0.5 s [both right],  A = (R - mean) / std
 
 s is the share of facts that the extension states correctly: trend, pace and range, computed from the signal itself
-(`facts`). In use the model answers greedily; the class's probabilities are those of the words that could stand where the
+(`answer_language`). In use the model answers greedily; the class's probabilities are those of the words that could stand where the
 class stands, and an answer of the wrong form says nothing (all classes equal).
 
 Where we differ: the paper's model has three billion weights (Qwen2.5-VL), and a second model wrote the answers it imitates
@@ -47,13 +47,24 @@ from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.networks.adapters import Trainable, set_trainable
 from timecell.networks.causal_lm import TinyCausal
 from timecell.networks.pretrained import PretrainedLM, load_pretrained
-from timecell.networks.speaker import SILENT, Speaker
+from timecell.networks.speaker import Speaker
 from timecell.recipe import Recipe, Stage
-from timecell.rhythm.periods import fft_periods
 from timecell.state import StateTree
-from timecell.system import Run, Task
+from timecell.system import Run, Task, require_accepted
+from timecell.systems.series.answer_language import (
+    CLASS,
+    END,
+    LONGEST,
+    MARKS,
+    Judge,
+    facts,
+    in_words,
+    misled,
+    vocabulary,
+    written,
+)
 from timecell.tasks import Classify
-from timecell.tasks.answers import Answer, format_reward, tagged_reward
+from timecell.tasks.answers import Answer, format_reward
 from timecell.train import fit
 
 CARD = Card(
@@ -64,79 +75,6 @@ CARD = Card(
     paper="arXiv:2506.13705",
     n=31,
 )
-
-# --- the language of answers -----------------------------------------------------------------------------------------
-
-FACTS = (("rising", "level", "falling"), ("slow", "steady", "quick"), ("narrow", "moderate", "wide"))
-MARKS = ("<end>", "<think>", "</think>", "<class>", "</class>", "<extension>", "</extension>", "classes:")
-END, CLASS = MARKS.index("<end>"), MARKS.index("<class>")
-LONGEST = 16  # words of an answer; the template has 13
-
-
-def vocabulary(classes: Sequence[str]) -> tuple[str, ...]:
-    """All words: marks, facts, then the classes, each a word whatever its name."""
-    return (*MARKS, *(word for kind in FACTS for word in kind), *classes)
-
-
-def facts(x: Float[np.ndarray, "T C"]) -> list[int]:
-    """What is true of the first channel of a standardised series, as an index into each kind of `FACTS`.
-
-    The trend is the change of the least-squares line from end to end (0.75 standard deviations count), the pace the cycles of
-    the strongest period once the line is taken away (up to 1.5 and 2.5), the range the greatest minus the least value.
-
-    Example:
-        >>> t = np.linspace(0, 1, 50)[:, None]
-        >>> [kind[i] for kind, i in zip(FACTS, facts(3 * t + np.sin(2 * np.pi * 5 * t)))]
-        ['rising', 'quick', 'wide']
-    """
-    y, t = x[:, 0].astype(np.float64), np.linspace(-0.5, 0.5, len(x))
-    slope = float(t @ y / (t @ t))
-    period, _ = fft_periods(torch.from_numpy(y - slope * t)[None, :, None], k=1)
-    cycles, span = len(y) / period.item(), float(np.ptp(y))
-    return [
-        0 if slope > 0.75 else 2 if slope < -0.75 else 1,
-        int(np.searchsorted((1.5, 2.5), cycles)),
-        int(np.searchsorted((2.5, 4.0), span)),
-    ]
-
-
-def written(truth: Int[np.ndarray, "N 4"]) -> Int[np.ndarray, "N A"]:
-    """The template's answer for words of class, trend, pace and range."""
-    what, trend, pace, extent = truth.T
-    mark = {name: np.full_like(what, i) for i, name in enumerate(MARKS)}
-    return np.stack([
-        mark["<think>"], trend, pace, mark["</think>"], mark["<class>"], what, mark["</class>"],
-        mark["<extension>"], trend, pace, extent, mark["</extension>"], mark["<end>"],
-    ], 1)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The reward of answers in words of `vocabulary(classes)`.
-
-    Attributes:
-        classes: their names.
-        extension: weight of the facts.
-    """
-
-    classes: tuple[str, ...]
-    extension: float = 0.5
-
-    def text(self, answer: Int[Tensor, "A"]) -> str:
-        """The words of one answer up to its end."""
-        words = vocabulary(self.classes)
-        return " ".join(words[i] for i in answer.tolist() if i not in (SILENT, END))
-
-    def __call__(self, answers: Int[Tensor, "N A"], truth: Int[Tensor, "N 4"]) -> Float[Tensor, "N"]:
-        """What each is worth."""
-        words = vocabulary(self.classes)
-        rewards = []
-        for answer, (what, *true) in zip(answers, truth.tolist()):
-            said = Answer.parse(self.text(answer))
-            known = [words[i] for i in true]
-            rewards.append(tagged_reward(said, words[what], self.classes, known, FACTS, self.extension))
-        return torch.tensor(rewards, device=answers.device)
-
 
 # --- the net ---------------------------------------------------------------------------------------------------------
 
@@ -227,6 +165,7 @@ class TimeMaster(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     supervised: float = 0.5
     taught: int | None = None
     noise: float = 0.0
@@ -276,14 +215,15 @@ class TimeMaster(NetworkSystem):
         return {"lr": (3e-3, 1e-2), "reward_lr": (5e-4, 1e-3), "supervised": (0.3, 0.5, 0.8)}
 
     def accepts(self, schema: Schema, task: Task) -> str | None:
-        """It names classes."""
-        if task.name != "classify":
-            return f"it can classify; the task is {task.name}"
+        """It names classes that it can write, of samples in which there is something to see."""
+        reason = super().accepts(schema, task)
+        if reason is not None:
+            return reason
         if schema.lengths[0] < 4:
             return f"the shortest sample has {schema.lengths[0]} steps, and there is nothing to see in fewer than 4"
         if any("<" in name or ">" in name for name in schema.classes or ()):
             return "a class has < or > in its name, which are the marks of an answer's parts"
-        return super().accepts(schema, task)
+        return None
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
         """Imitate, then learn from rewards; each stage keeps the weights that are best on the validation data.
@@ -291,11 +231,7 @@ class TimeMaster(NetworkSystem):
         Raises:
             InputError: the data or the task are not accepted; and what `timecell.fit` raises.
         """
-        reason = self.accepts(train.schema, task)
-        if reason is not None:
-            raise InputError(
-                CARD.slug, found=reason, expected="data and a task that it accepts", remedy="choose another system"
-            )
+        require_accepted(self, train.schema, task)
         assert isinstance(train, Sequences) and isinstance(valid, Sequences) and isinstance(task, Classify)
         scale = scale_of(train)
         with seeded(run.seed):
@@ -312,7 +248,7 @@ class TimeMaster(NetworkSystem):
             if stage == "imitation":
                 few = np.arange(len(true))[: self.taught]
                 trained = fit(
-                    net.speaker, taught(asked[few], self.misled(true[few], net, run.seed)), cast(Task, FineTune()),
+                    net.speaker, taught(asked[few], misled(true[few], len(net.judge.classes), self.noise, run.seed)), cast(Task, FineTune()),
                     valid=taught(held_out, known), recipe=self.recipe(), run=part,
                 )  # fmt: skip
             else:
@@ -342,20 +278,8 @@ class TimeMaster(NetworkSystem):
         batch = scale.data(data).batch(np.arange(len(data)))
         ends = [batch.x.shape[1]] * len(data) if batch.lengths is None else batch.lengths.tolist()
         known = np.array([facts(x[:n].numpy()) for x, n in zip(batch.x, ends)])
-        first = len(vocabulary(())) + data.target[:, None]  # type: ignore[index]
-        true = np.concatenate([first, len(MARKS) + known + np.cumsum([0, *map(len, FACTS[:-1])])], 1)
         with torch.no_grad():
-            return net.prompt(batch.x, batch.lengths).numpy(), true
-
-    def misled(self, true: np.ndarray, net: Onlooker, seed: int) -> np.ndarray:
-        """What the teacher believes: a share of the words is drawn anew among those that could stand there."""
-        rng, wrong = np.random.default_rng([seed, 31]), true.copy()
-        starts = np.cumsum([len(MARKS), *map(len, FACTS)])
-        kinds = [(starts[-1], len(net.judge.classes)), *zip(starts, map(len, FACTS))]
-        for column, (start, words) in enumerate(kinds):
-            other = start + (true[:, column] - start + rng.integers(1, words, len(true))) % words
-            wrong[:, column] = np.where(rng.random(len(true)) < self.noise, other, true[:, column])
-        return wrong
+            return net.prompt(batch.x, batch.lengths).numpy(), in_words(np.asarray(data.target), known)
 
 
 def taught(prompts: Float[np.ndarray, "N P R"], true: Int[np.ndarray, "N 4"]) -> Rows:

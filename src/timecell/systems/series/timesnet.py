@@ -26,7 +26,6 @@ arXiv:2210.02186.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -41,6 +40,7 @@ from timecell.combine import silence
 from timecell.data.containers import Data, Schema
 from timecell.errors import InputError
 from timecell.layers.conv import Inception2d
+from timecell.layers.positions import sinusoidal_positions
 from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.recipe import Recipe, Stage
 from timecell.rhythm.fold import fold, unfold
@@ -146,7 +146,7 @@ class TimesNet(Cell):
         self.channels, self.outputs, self.steps, self.head, self.horizon = channels, outputs, steps, head, horizon
         self.own_units = ReversibleInstanceNorm(channels)
         self.embed = nn.Conv1d(channels, width, 3, padding=1, padding_mode="circular", bias=False)
-        self.register_buffer("position", positions(steps, width), persistent=False)
+        self.register_buffer("position", sinusoidal_positions(steps, width), persistent=False)
         self.drop = nn.Dropout(dropout)
         self.lengthen = nn.Linear(steps, steps + horizon) if head == "forecast" else nn.Identity()
         self.blocks = nn.ModuleList(TimesBlock(width, hidden, periods, kernels, folded, shared) for _ in range(layers))
@@ -206,13 +206,6 @@ class TimesNet(Cell):
         return self.read(z.flatten(1))[:, None].expand(-1, self.steps, -1)
 
 
-def positions(steps: int, width: int) -> Float[Tensor, "L d"]:
-    """The sinusoidal code of the steps (Vaswani et al., 2017)."""
-    t = torch.arange(steps)[:, None]
-    rate = torch.exp(-math.log(10_000.0) * torch.arange(0, width, 2) / width)
-    return torch.stack([(t * rate).sin(), (t * rate).cos()], dim=2).flatten(1)[:, :width]
-
-
 @dataclass(frozen=True)
 class TimesNetSystem(NetworkSystem):
     """TimesNet for series (forecast, impute, detect) and for labelled sequences.
@@ -233,6 +226,7 @@ class TimesNetSystem(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("forecast", "impute", "detect", "classify")
     width: int = 16
     hidden: int = 16
     layers: int = 2
@@ -264,11 +258,8 @@ class TimesNetSystem(NetworkSystem):
 
     def accepts(self, schema: Schema, task: Task) -> str | None:
         """Windows to forecast, impute or detect in, and sequences to classify; of two steps at least."""
-        if task.name not in ("forecast", "impute", "detect", "classify"):
-            return f"it can forecast, impute, detect and classify; the task is {task.name}"
-        if 0 < schema.lengths[1] < 2:
-            return "a single step has no period"
-        return super().accepts(schema, task)
+        single = 0 < schema.lengths[1] < 2
+        return super().accepts(schema, task) or ("a single step has no period" if single else None)
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
         """As every network, with the head of the task, which it asks in the form that it answers."""

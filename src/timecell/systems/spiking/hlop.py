@@ -83,6 +83,7 @@ class OrthogonalLearning(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     hidden: int = 200
     layers: int = 2
     tau: float = 2.0
@@ -117,10 +118,6 @@ class OrthogonalLearning(NetworkSystem):
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
         return {"lr": (0.1, 0.3, 1.0), "tau": (1.1, 2.0, 5.0), "hidden": (100, 200)}
-
-    def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Sequences to classify."""
-        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
         """A single task, as every network; trained by the loss of each step, which every rule here can take."""

@@ -68,6 +68,7 @@ class SpatialLearning(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     hidden: int = 128
     layers: int = 2
     tau: float = 1.1
@@ -97,10 +98,6 @@ class SpatialLearning(NetworkSystem):
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
         return {"tau": (1.1, 2.0, 5.0), "lr": (2e-3, 5e-3, 1e-2), "hidden": (64, 128)}
-
-    def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Sequences to classify."""
-        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
         """As every network; a classification is trained by the loss of each step, the only kind that SLTT can take."""

@@ -128,6 +128,7 @@ class SnnTutorial(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     hidden: int = 128
     beta: float = 0.9
     learn_beta: bool = False
@@ -171,10 +172,6 @@ class SnnTutorial(NetworkSystem):
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
         return {"beta": (0.5, 0.9, 0.95), "lr": (2e-3, 5e-3, 1e-2), "hidden": (64, 128)}
-
-    def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Sequences to classify."""
-        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
         """As every network; a classification gets this system's readout and loss."""

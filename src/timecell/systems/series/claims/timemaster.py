@@ -20,7 +20,8 @@ from timecell.data.containers import Sequences
 from timecell.data.scaling import scale_of
 from timecell.data.splits import by_sample
 from timecell.data.synthetic.shapes import shapes
-from timecell.systems.series.timemaster import FACTS, TimeMaster, answers, facts
+from timecell.systems.series.answer_language import FACTS, facts
+from timecell.systems.series.timemaster import TimeMaster, answers
 from timecell.tasks import Classify
 from timecell.tasks.answers import Answer, class_reward, fact_reward, format_reward
 
