@@ -18,7 +18,7 @@ from timecell.system import Run
 from timecell.systems.spiking.claims import elm_neuron
 from timecell.systems.spiking.claims.elm_neuron import (
     ADDER,
-    LongShortTermMemory,
+    GATED,
     Recorded,
     adding,
     elm,
@@ -127,7 +127,7 @@ def parameters(net):
 
 def test_sizes_are_what_the_claims_say():
     schema = Schema("sequences", tuple(map(str, range(20))))
-    adder, lstm = (parameters(s.build(schema, 9)) for s in (ADDER, LongShortTermMemory()))
+    adder, lstm = (parameters(s.build(schema, 9)) for s in (ADDER, GATED))
     assert adder <= lstm <= 1.1 * adder
     cell, convolutions = parameters(elm(128)), parameters(tcn(128))
     assert cell < 1000 and 7.5 < convolutions / cell < 8.5

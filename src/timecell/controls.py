@@ -1,7 +1,7 @@
-"""Plain time-native networks that every comparison includes beside the published systems.
+"""Plain time-native networks to compare the published systems with; `controls` are in every comparison.
 
 They are the usual first choices, each a few lines on the shared cells: a feed-forward spiking net, a recurrent one with
-adaptive thresholds, units with trainable time constants and no spikes, and a gated recurrent net. All read [B, T, C]
+adaptive thresholds, units with trainable time constants and no spikes, and gated recurrent nets. All read [B, T, C]
 and answer [B, T, K]; the task says which steps of the answer count.
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 from timecell.card import Card
 from timecell.combine import Recurrent, Sequential
 from timecell.data.containers import Schema
-from timecell.memory import GRU
+from timecell.memory import GRU, LSTM
 from timecell.network_system import NetworkSystem
 from timecell.neurons import LIF, AdaptiveLIF, LeakyIntegrator
 from timecell.recipe import OneStage
@@ -122,8 +122,26 @@ class GatedNet(_Control):
         return Sequential(GRU(len(schema.channels), self.hidden), nn.Linear(self.hidden, outputs))
 
 
+@dataclass(frozen=True)
+class LongMemoryNet(_Control):
+    """An LSTM that begins by remembering, and a linear readout; what published systems compare themselves with.
+
+    No comparison needs two gated nets: `controls` has the GRU.
+    """
+
+    card: ClassVar[Card] = Card(
+        slug="lstm", title="Long short-term memory", family="control",
+        summary="One layer of LSTM (Hochreiter & Schmidhuber, 1997) whose forget gates begin open.",
+    )  # fmt: skip
+
+    def build(self, schema: Schema, outputs: int) -> nn.Module:
+        """Widths [C, hidden, K]."""
+        gated = LSTM(len(schema.channels), self.hidden, forget_bias=1.0)
+        return Sequential(gated, nn.Linear(self.hidden, outputs))
+
+
 def controls() -> list[System]:
-    """All of them.
+    """Those that every comparison includes.
 
     Example:
         >>> [c.card.slug for c in controls()]

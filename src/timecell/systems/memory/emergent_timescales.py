@@ -49,7 +49,7 @@ from timecell.data.synthetic.memory_tasks import Rule, bits, label
 from timecell.inference import evaluate
 from timecell.network_system import NetworkSystem
 from timecell.neurons import LeakyRate
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage, Recipe, Stage
 from timecell.system import Run, Scores
 from timecell.tasks.readout import last
 from timecell.train import fit
@@ -84,7 +84,7 @@ class Others(nn.Linear):
 
 
 @dataclass(frozen=True)
-class LeakyMemory(NetworkSystem):
+class LeakyMemory(OneStage, NetworkSystem):
     """A recurrent net of leaky rate units with trained time constants.
 
     Attributes:
@@ -107,10 +107,6 @@ class LeakyMemory(NetworkSystem):
         units = LeakyRate(self.hidden, tau=tau, activation="leaky_relu")
         drive, read = nn.Linear(len(schema.channels), self.hidden), nn.Linear(self.hidden, outputs)
         return Sequential(drive, Recurrent(units, Others(self.hidden)), read)
-
-    def recipe(self) -> Recipe:
-        """One stage, for data of one's own."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""

@@ -33,8 +33,9 @@ def vocabulary(classes: Sequence[str]) -> tuple[str, ...]:
 def facts(x: Float[np.ndarray, "T C"]) -> list[int]:
     """What is true of the first channel of a standardised series, as an index into each kind of `FACTS`.
 
-    The trend is the change of the least-squares line from end to end (0.75 standard deviations count), the pace the cycles of
-    the strongest period once the line is taken away (up to 1.5 and 2.5), the range the greatest minus the least value.
+    The trend is the change of the least-squares line from end to end (0.75 standard deviations count), the pace the
+    cycles of the strongest period once the line is taken away (up to 1.5 and 2.5), the range the greatest minus the
+    least value.
 
     Example:
         >>> t = np.linspace(0, 1, 50)[:, None]
@@ -56,8 +57,9 @@ def in_words(number: Int[np.ndarray, "N"], known: Int[np.ndarray, "N 3"]) -> Int
     """The words of class, trend, pace and range, from the number of the class and what is true (`facts`).
 
     Example:
-        >>> [[vocabulary(["sine", "square"])[word] for word in row] for row in in_words(np.array([1]), np.array([[0, 2, 1]]))]
-        [['square', 'rising', 'quick', 'moderate']]
+        >>> words = vocabulary(["sine", "square"])
+        >>> [words[word] for word in in_words(np.array([1]), np.array([[0, 2, 1]]))[0]]
+        ['square', 'rising', 'quick', 'moderate']
     """
     *starts, first = np.cumsum([len(MARKS), *map(len, FACTS)])
     return np.concatenate([first + number[:, None], np.array(starts) + known], 1)

@@ -12,8 +12,8 @@ teacher.
     2nd stage `GroupPolicy`: R = 0.9 [class right] + 0.1 [form right] + 0.5 s [both right],  A = (R - mean) / std
 
 s is the share of facts that the extension states correctly: trend, pace and range, computed from the signal itself
-(`answer_language`). In use the model answers greedily; the class's probabilities are those of the words that could stand where the
-class stands, and an answer of the wrong form says nothing (all classes equal).
+(`answer_language.py`). In use the model answers greedily; the class's probabilities are those of the words that could
+stand where the class stands, and an answer of the wrong form says nothing (all classes equal).
 
 Where we differ: the paper's model has three billion weights (Qwen2.5-VL), and a second model wrote the answers it imitates
 and judged its extensions; here a decoder of two layers is trained from nothing on answers from a template, and facts are
@@ -247,8 +247,9 @@ class TimeMaster(NetworkSystem):
             part = replace(run, updates=updates, folder=run.folder / stage if run.folder else None)
             if stage == "imitation":
                 few = np.arange(len(true))[: self.taught]
+                believed = misled(true[few], len(net.judge.classes), self.noise, run.seed)
                 trained = fit(
-                    net.speaker, taught(asked[few], misled(true[few], len(net.judge.classes), self.noise, run.seed)), cast(Task, FineTune()),
+                    net.speaker, taught(asked[few], believed), cast(Task, FineTune()),
                     valid=taught(held_out, known), recipe=self.recipe(), run=part,
                 )  # fmt: skip
             else:

@@ -42,7 +42,7 @@ from timecell.errors import InputError
 from timecell.layers.conv import Inception2d
 from timecell.layers.positions import sinusoidal_positions
 from timecell.network_system import FittedNetwork, NetworkSystem
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage
 from timecell.rhythm.fold import fold, unfold
 from timecell.rhythm.instance_norm import ReversibleInstanceNorm
 from timecell.rhythm.periods import fft_periods
@@ -207,7 +207,7 @@ class TimesNet(Cell):
 
 
 @dataclass(frozen=True)
-class TimesNetSystem(NetworkSystem):
+class TimesNetSystem(OneStage, NetworkSystem):
     """TimesNet for series (forecast, impute, detect) and for labelled sequences.
 
     Attributes:
@@ -247,10 +247,6 @@ class TimesNetSystem(NetworkSystem):
             channels, outputs, schema.lengths[1], self.head, self.horizon, self.width, self.hidden, self.layers,
             self.periods, self.kernels, self.dropout, self.folded, self.shared,
         )  # fmt: skip
-
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""

@@ -30,7 +30,7 @@ from timecell.combine import Sequential
 from timecell.data.containers import Schema
 from timecell.network_system import NetworkSystem
 from timecell.neurons.elm import ELM, log_spaced
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage
 from timecell.synapses.branched import BranchSynapses
 
 CARD = Card(
@@ -44,7 +44,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class ElmNeuron(NetworkSystem):
+class ElmNeuron(OneStage, NetworkSystem):
     """One expressive leaky memory neuron with a linear readout.
 
     Attributes:
@@ -72,10 +72,6 @@ class ElmNeuron(NetworkSystem):
             tau_m=log_spaced(1.0, self.tau_max, self.memories), tau_b=self.tau_b,
         )  # fmt: skip
         return Sequential(BranchSynapses(inputs, self.branches), cell, nn.Linear(self.memories, outputs))
-
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""

@@ -38,7 +38,7 @@ from timecell.data.containers import Data, Schema
 from timecell.layers import PerStep
 from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.neurons import LIF, Triangle
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage
 from timecell.system import Run, Task
 from timecell.tasks import Classify
 
@@ -53,7 +53,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class SpatialLearning(NetworkSystem):
+class SpatialLearning(OneStage, NetworkSystem):
     """A feed-forward spiking net trained without the path through time.
 
     Attributes:
@@ -90,10 +90,6 @@ class SpatialLearning(NetworkSystem):
     def credit(self) -> Credit:
         """Without the path through time, unless told otherwise."""
         return BPTT() if self.rule == "bptt" else SLTT(steps=self.stretch, k=self.k)
-
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""

@@ -39,7 +39,7 @@ from timecell.data.containers import Data, Schema
 from timecell.losses import activity_l1
 from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.neurons import LIF, ATan, LeakyIntegrator, Surrogate
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage
 from timecell.state import StateTree
 from timecell.system import Readout, Run, Task
 from timecell.tasks import Classify
@@ -111,7 +111,7 @@ class _Charge(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class SnnTutorial(NetworkSystem):
+class SnnTutorial(OneStage, NetworkSystem):
     """A two-layer net of leaky integrate-and-fire units.
 
     Attributes:
@@ -164,10 +164,6 @@ class SnnTutorial(NetworkSystem):
     def tau(self) -> float:
         """The time constant in steps: beta = 1 - 1 / tau."""
         return 1 / (1 - self.beta)
-
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""

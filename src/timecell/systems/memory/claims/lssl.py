@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,15 +21,15 @@ from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Measured, NonInferior, Ordering, Trial, claim
 from timecell.claims.arms import Arm, budget, prepared, scored, settings, tuned
 from timecell.combine import Sequential
+from timecell.controls import LongMemoryNet
 from timecell.data.containers import Schema, Sequences, fingerprint
 from timecell.data.images import load_digits
 from timecell.data.splits import by_sample
 from timecell.layers import TemporalConv
-from timecell.memory import LSTM
 from timecell.memory.hippo import legendre
 from timecell.memory.linear_ssm import LinearSSM, resampled
 from timecell.network_system import NetworkSystem
-from timecell.recipe import Recipe, Stage
+from timecell.recipe import OneStage
 from timecell.systems.memory.lssl import LinearStateSpace
 from timecell.tasks import Classify
 
@@ -42,32 +42,26 @@ TASK = Classify("last")
 
 
 @dataclass(frozen=True)
-class Usual(NetworkSystem):
-    """What the layers are compared with, trained alike: an LSTM, or causal convolutions over 127 steps."""
+class Convolutions(OneStage, NetworkSystem):
+    """Causal convolutions over 127 steps with as many channels as the layers have, trained alike."""
 
-    card: ClassVar[Card] = Card("usual", "LSTM or causal convolutions", "A usual net over time.", "control")
-    kind: Literal["lstm", "cnn"] = "lstm"
+    card: ClassVar[Card] = Card("convolutions", "Causal convolutions", "Convolutions over 127 steps.", "control")
     lr: float = 1e-2
     batch: int = 64
 
     def build(self, schema: Schema, outputs: int) -> nn.Module:
-        """As many channels as the layers have; the LSTM has about as many parameters, too."""
-        inputs, n = len(schema.channels), 32
-        body = LSTM(inputs, n, forget_bias=1.0) if self.kind == "lstm" else TemporalConv(inputs, n, layers=6)
-        return Sequential(body, nn.Linear(n, outputs))
-
-    def recipe(self) -> Recipe:
-        """As that of the layers."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
+        """Widths [C, 32, K]."""
+        return Sequential(TemporalConv(len(schema.channels), 32, layers=6), nn.Linear(32, outputs))
 
 
+GATED = LongMemoryNet(hidden=32, lr=1e-2, batch=64)  # about as many parameters as the layers
 ARMS: Mapping[str, NetworkSystem] = {
     "LegS": LinearStateSpace(),
     "random A": LinearStateSpace(memory="gaussian"),
     "short steps": LinearStateSpace(dt=(0.1, 0.1)),
-    "LSTM": Usual("lstm"),
+    "LSTM": GATED,
     "LegS, scanning": LinearStateSpace(states=16, dt=(1e-2, 1e-1)),
-    "CNN": Usual("cnn"),
+    "CNN": Convolutions(),
 }
 
 

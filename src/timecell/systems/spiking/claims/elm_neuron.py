@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.claims import AtChance, Measured, NonInferior, Ordering, Trial, claim
 from timecell.claims.arms import budget, prepared, settings, tuned
 from timecell.combine import Parallel, Sequential
+from timecell.controls import LongMemoryNet
 from timecell.data.containers import Schema, Sequences, fingerprint
 from timecell.data.splits import Splits
 from timecell.data.synthetic.neural import dendritic_neuron
 from timecell.data.synthetic.spikes import motifs
 from timecell.inference import evaluating
 from timecell.layers.temporal_conv import TemporalConv
-from timecell.memory import LSTM
 from timecell.network_system import NetworkSystem
 from timecell.neurons import LeakyIntegrator
-from timecell.recipe import Recipe, Stage, cosine
+from timecell.recipe import cosine
 from timecell.systems.spiking.elm_neuron import ElmNeuron
 from timecell.tasks import Classify
 
@@ -35,24 +34,7 @@ UPDATES = 400
 RATES = (5e-3, 1e-2)  # every arm chooses on validation data ...
 FASTER = (1e-2, 3e-2)  # ... and small nets learn faster
 ADDER = ElmNeuron(memories=20, branches=8, tau_max=200.0, batch=100)
-
-
-@dataclass(frozen=True)
-class LongShortTermMemory(NetworkSystem):
-    """The gated net to compare with; 15 units have as many parameters as an ELM neuron of 20 memories."""
-
-    card: ClassVar[Card] = Card("lstm", "Long short-term memory", "A layer of LSTM, a linear readout.", "control")
-    hidden: int = 15
-    lr: float = 1e-2
-    batch: int = 100
-
-    def build(self, schema: Schema, outputs: int) -> nn.Module:
-        """Remembering from the start: the forget gates' bias is 1."""
-        return Sequential(LSTM(len(schema.channels), self.hidden, forget_bias=1.0), nn.Linear(self.hidden, outputs))
-
-    def recipe(self) -> Recipe:
-        """As the ELM neuron's."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
+GATED = LongMemoryNet(hidden=15, lr=1e-2, batch=100)  # as many parameters
 
 
 def adding(samples: int, seed: int, part: int) -> Sequences:
@@ -93,7 +75,7 @@ def long_memories_add(trial: Trial) -> Mapping[str, Measured]:
 )
 def adds_as_well_as_an_lstm(trial: Trial) -> Mapping[str, Measured]:
     """Equal parameters, updates and tuning."""
-    return summing(trial, RATES, ELM=ADDER, LSTM=LongShortTermMemory())
+    return summing(trial, RATES, ELM=ADDER, LSTM=GATED)
 
 
 @claim(
