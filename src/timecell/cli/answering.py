@@ -69,6 +69,7 @@ def forecast(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
 def decoded(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a step: the targets."""
     targets = asked.task.targets
+    refuse_old(fitted, asked)
     return by_step(data, targets, fitted.predict(every_step(data, asked.schema, targets)).values)
 
 
@@ -76,13 +77,9 @@ def rates(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a bin: the mean count of each unit, of the held-out ones if some were held out."""
     hidden = asked.task.held_out
     units = hidden or asked.schema.channels
-    if hasattr(fitted, "network") and len(asked.base) != len(units):
-        raise InputError(
-            "predict", found="a net from before the units' mean rates were kept", expected="one with them",
-            remedy="train it again",
-        )  # fmt: skip
+    refuse_old(fitted, asked)
     bins = every_step(data, asked.schema, units, lag=0 if hidden else 1)
-    return by_step(data, units, fitted.predict(replace(bins, base=asked.base)).values)
+    return by_step(data, units, fitted.predict(replace(bins, base=asked.base or ())).values)
 
 
 def alarms(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
@@ -193,6 +190,20 @@ def every_step(series: Series, schema: Schema, targets: tuple[str, ...], lag: in
     return Stretches(
         whole, *numbers, np.arange(0, len(series), length), length, len(series), schema.lengths[0] - length, lag
     )
+
+
+def refuse_old(fitted: Fitted, asked: Asked) -> None:
+    """Refuse a net whose folder does not tell which channel its scales are of, and what its rates are relative to.
+
+    Raises:
+        InputError: it is one.
+    """
+    if asked.base is None and hasattr(fitted, "network"):
+        raise InputError(
+            "folder", found=f"a net for the task {asked.task.name} from an earlier version",
+            expected="one that was kept with the order of its channels and its units' mean rates",
+            remedy="train it again",
+        )  # fmt: skip
 
 
 def too_short(place: object, found: int, needed: int) -> DataError:

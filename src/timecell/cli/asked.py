@@ -34,7 +34,7 @@ class Asked:
         test: what the test part scored.
         model: name of the fitted model's class; the usual one stands for folders from before there were others.
         base: the logarithm of each unit's mean count in training, which the answers of a net to the task co-smooth are
-            relative to.
+            relative to; None in folders from before it was kept, and before targets stood behind the inputs.
     """
 
     read: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Asked:
     schema: Schema
     test: Mapping[str, Any] = field(default_factory=dict)
     model: str = "timecell.network_system.FittedNetwork"
-    base: tuple[float, ...] = ()
+    base: tuple[float, ...] | None = None
 
     def write(self, folder: Path) -> None:
         """Beside the model."""
