@@ -162,16 +162,12 @@ class Matches:
 
     arm: str
     theory: float
+    margins = ("tolerance",)  # to either side
 
     @property
     def arms(self) -> tuple[str, ...]:
         """The one."""
         return (self.arm,)
-
-    @property
-    def margins(self) -> tuple[str, ...]:
-        """ "tolerance" to either side."""
-        return ("tolerance",)
 
     def contrasts(self, margins: Mapping[str, float]) -> list[Contrast]:
         """One."""
@@ -180,25 +176,13 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class AtMost:
+class AtMost(Matches):
     """The arm's mean is no higher than the level, up to the margin."""
-
-    arm: str
-    level: float
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """The one."""
-        return (self.arm,)
-
-    @property
-    def margins(self) -> tuple[str, ...]:
-        """ "tolerance" above."""
-        return ("tolerance",)
 
     def contrasts(self, margins: Mapping[str, float]) -> list[Contrast]:
         """One."""
-        return [Contrast(f"{self.arm} <= {self.level:g}", {self.arm: 1.0}, at_most=self.level + margins["tolerance"])]
+        most = self.theory + margins["tolerance"]
+        return [Contrast(f"{self.arm} <= {self.theory:g}", {self.arm: 1.0}, at_most=most)]
 
 
 class Trend(_OfArms):
