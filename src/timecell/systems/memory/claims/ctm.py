@@ -124,7 +124,7 @@ def thoughts(trial: Trial, arm: str) -> Arrays:
     train, valid, test = (cast(LabelledSteps, part) for part in (splits.train, splits.valid, splits.test))
     if trial.control:
         train, valid = strangers(train, trial.seed), strangers(valid, trial.seed)
-    updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
+    updates = 4 if trial.quick else UPDATES // 8 if trial.control else UPDATES  # shuffled labels have nothing to teach
     run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
     systems = ARMS[arm][:1] if trial.quick or trial.control else ARMS[arm]
     fitted = [system.fit(train, valid, Classify(), run) for system in systems]
