@@ -89,6 +89,10 @@ class NetworkSystem:
             return "there are fewer than two classes"
         return None
 
+    def asked(self, task: Task) -> Task:
+        """The task as it is put to this network; it may have a readout or a loss of its own."""
+        return task
+
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
         """Scale as the training data say, build, train, keep the weights that are best on the validation data.
 
@@ -96,7 +100,7 @@ class NetworkSystem:
             InputError: the data or the task are not accepted; and what `timecell.fit` raises.
         """
         require_accepted(self, train.schema, task)
-        scale = scale_of(train)
+        task, scale = self.asked(task), scale_of(train)
         near, held_out = scale.data(train), scale.data(valid)
         outputs = task.outputs(train)
         with seeded(run.seed):

@@ -7,7 +7,7 @@ credit rule can train them slice by slice; `mean`, `max` and `softmax_sum` are o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal, get_args
 
@@ -20,7 +20,7 @@ from timecell.data.containers import AnyData, Batch, Data, Kind
 from timecell.data.splits import Splits, by_sample
 from timecell.errors import InputError, unknown_name
 from timecell.losses import first_spike_time, membrane_mse, membrane_peak, rate_mse, spike_count, step_ce, tet
-from timecell.system import Readout, Scores, System
+from timecell.system import Readout, Scores, System, Task
 from timecell.tasks import metrics
 from timecell.tasks.classifiers import Majority, RandomConvolutions, SummaryLogistic
 from timecell.tasks.predictions import ClassScores
@@ -204,3 +204,8 @@ def _sum_of_softmax(y: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, "B
     """Sum over a sample's own steps of softmax(y_t)."""
     own = valid(batch, range(y.shape[1]))[:, :, None]
     return y.softmax(dim=2).masked_fill(~own, 0).sum(dim=1)
+
+
+def stepwise(task: Task) -> Task:
+    """The same question, if it is one of classes, with a loss of each step: what is asked of rules that know an instant."""
+    return replace(task, readout="every", criterion="cross_entropy") if isinstance(task, Classify) else task

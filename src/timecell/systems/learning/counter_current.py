@@ -32,19 +32,20 @@ from torch import nn
 
 from timecell.card import Card
 from timecell.claims import Absent, AtChance, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import prepared, tuned
+from timecell.claims.arms import budget, prepared, settings, tuned
 from timecell.combine import Sequential
 from timecell.credit import BPTT, Credit, Instantaneous, Rule
 from timecell.credit.counter_current import CounterCurrent, alignment, with_counter_current
-from timecell.data.containers import Data, Schema
+from timecell.data.containers import Schema
 from timecell.data.encoders import direct
 from timecell.data.images import load_mnist
 from timecell.data.splits import Splits, by_sample
-from timecell.network_system import FittedNetwork, NetworkSystem
+from timecell.network_system import NetworkSystem
 from timecell.neurons import LIF
-from timecell.recipe import Recipe, Stage
-from timecell.system import Run, Task
+from timecell.recipe import OneStage
+from timecell.system import Task
 from timecell.tasks import Classify
+from timecell.tasks.classify import stepwise
 
 CARD = Card(
     slug="counter-current",
@@ -59,7 +60,7 @@ Rules = Literal["counter-current", "backprop", "readout"]
 
 
 @dataclass(frozen=True)
-class CounterCurrentLearning(NetworkSystem):
+class CounterCurrentLearning(OneStage, NetworkSystem):
     """A feed-forward net, function of one instant unless its units spike; the answer is the mean over steps.
 
     Attributes:
@@ -73,6 +74,7 @@ class CounterCurrentLearning(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     hidden: int = 128
     layers: int = 4
     units: Literal["elu", "lif"] = "elu"
@@ -94,23 +96,13 @@ class CounterCurrentLearning(NetworkSystem):
         """Counter-current, unless told otherwise."""
         return Rule(Instantaneous(), CounterCurrent()) if self.rule == "counter-current" else BPTT()
 
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
-
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
         return {"lr": (1e-3, 3e-3, 1e-2), "layers": (2, 4), "units": ("elu", "lif")}
 
-    def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Sequences to classify."""
-        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
-
-    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
-        """As every network; the top level learns from the loss of each step."""
-        if isinstance(task, Classify):
-            task = replace(task, readout="every", criterion="cross_entropy")
-        return super().fit(train, valid, task, run)
+    def asked(self, task: Task) -> Task:
+        """With a loss of each step, which the top level learns from."""
+        return stepwise(task)
 
 
 # --- the checks -------------------------------------------------------------------------------------------------------
@@ -147,9 +139,7 @@ def hidden_layers_learn(trial: Trial) -> Mapping[str, Measured]:
 def on_digits(trial: Trial, *rules: Rules) -> dict[str, Measured]:
     """Digits of 14 x 14 pixels; 70 % train, a tenth validates, the rest tests."""
     splits = prepared(digits(trial.seed), trial)
-    updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    space = {"lr": RATES["lr"][:1]} if trial.quick or trial.control else RATES
+    space, run = settings(trial, RATES), budget(trial, UPDATES)
     return {rule: tuned(CounterCurrentLearning(rule=rule), space, splits, TASK, run).measured for rule in rules}
 
 
@@ -171,8 +161,8 @@ def the_nets_align(trial: Trial) -> Mapping[str, Measured]:
     splits = prepared(digits(trial.seed), replace(trial, control=False))
     system = CounterCurrentLearning(rule="backprop" if trial.control else "counter-current")
     found = {}
-    for name, updates in (("learnt", 4 if trial.quick else UPDATES), ("at first", 0)):
-        run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
+    learnt = budget(trial, UPDATES, control=1)
+    for name, run in (("learnt", learnt), ("at first", replace(learnt, updates=0))):
         cosines = alignment(system.fit(splits.train, splits.valid, TASK, run).network)
         found[name] = Measured(sum(cosines.values()) / len(cosines), extra=cosines)
     return found

@@ -32,14 +32,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from timecell.card import Card
-from timecell.data.containers import Data, Schema
+from timecell.data.containers import Schema
 from timecell.layers.attention import MultiHeadAttention, padding_mask
 from timecell.memory.synchronisation import Synchronisation, dense_pairs
-from timecell.network_system import FittedNetwork, NetworkSystem
+from timecell.network_system import NetworkSystem
 from timecell.neurons.history import History, NeuronLevelModel
 from timecell.recipe import Recipe, Stage
 from timecell.rhythm.time_encoding import TimeEncoding
-from timecell.system import Run, Task
+from timecell.system import Task
 from timecell.tasks import Classify
 from timecell.tasks.stopping import Thinking
 
@@ -74,6 +74,7 @@ class CTM(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     neurons: int = 128
     features: int = 64
     heads: int = 4
@@ -100,13 +101,9 @@ class CTM(NetworkSystem):
         """What comparisons tune."""
         return {"lr": (1e-3, 2e-3, 5e-3), "ticks": (8, 16), "neurons": (64, 128)}
 
-    def accepts(self, schema: Schema, task: Task) -> str | None:
-        """It classifies."""
-        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
-
-    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
+    def asked(self, task: Task) -> Task:
         """The question is put to every tick."""
-        return super().fit(train, valid, Thinking(task) if isinstance(task, Classify) else task, run)
+        return Thinking(task) if isinstance(task, Classify) else task
 
 
 class Thought(nn.Module):

@@ -257,14 +257,16 @@ class TimesNetSystem(OneStage, NetworkSystem):
         single = 0 < schema.lengths[1] < 2
         return super().accepts(schema, task) or ("a single step has no period" if single else None)
 
-    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
-        """As every network, with the head of the task, which it asks in the form that it answers."""
-        horizon = task.horizon if isinstance(task, Forecast) else 0
+    def asked(self, task: Task) -> Task:
+        """In the form that it answers."""
         if isinstance(task, Forecast):
-            task = replace(task, season=1)
-        elif isinstance(task, Classify):
-            task = replace(task, readout="last", criterion="cross_entropy")
-        elif isinstance(task, Detect):
-            task = replace(task, step="same")
+            return replace(task, season=1)
+        if isinstance(task, Classify):
+            return replace(task, readout="last", criterion="cross_entropy")
+        return replace(task, step="same") if isinstance(task, Detect) else task
+
+    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
+        """As every network, with the head of the task."""
+        horizon = task.horizon if isinstance(task, Forecast) else 0
         headed = replace(self, head=task.name, horizon=horizon)  # type: ignore[arg-type]
         return super(TimesNetSystem, headed).fit(train, valid, task, run)

@@ -27,7 +27,7 @@ neural networks" (2024), arXiv:2402.11984.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -47,7 +47,7 @@ from timecell.network_system import FittedNetwork, NetworkSystem
 from timecell.neurons import LIF
 from timecell.recipe import Recipe, Stage
 from timecell.system import Run, Task
-from timecell.tasks import Classify
+from timecell.tasks.classify import stepwise
 from timecell.tasks.stream import ScoreMatrix, TaskStream, learn_in_turn
 from timecell.train import fit
 
@@ -119,9 +119,9 @@ class OrthogonalLearning(NetworkSystem):
         """What comparisons tune."""
         return {"lr": (0.1, 0.3, 1.0), "tau": (1.1, 2.0, 5.0), "hidden": (100, 200)}
 
-    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
-        """A single task, as every network; trained by the loss of each step, which every rule here can take."""
-        return super().fit(train, valid, stepwise(task), run)
+    def asked(self, task: Task) -> Task:
+        """With a loss of each step, which every rule here can take."""
+        return stepwise(task)
 
     def learn_stream(self, stream: TaskStream, task: Task, run: Run) -> Continual:
         """Learn the tasks of a stream in their order, each with the budget of the run.
@@ -133,7 +133,7 @@ class OrthogonalLearning(NetworkSystem):
             task: what is asked of each.
             run: seed, and budget of each task.
         """
-        first, task = stream.parts[0].train, stepwise(task)
+        first, task = stream.parts[0].train, self.asked(task)
         outputs, channels = task.outputs(first), len(first.schema.channels)
         with seeded(run.seed):
             net = self.build(first.schema, outputs)
@@ -157,8 +157,3 @@ class Continual(NamedTuple):
 
     fitted: FittedNetwork
     scores: ScoreMatrix
-
-
-def stepwise(task: Task) -> Task:
-    """The same classification with a loss of each step."""
-    return replace(task, readout="every", criterion="cross_entropy") if isinstance(task, Classify) else task

@@ -34,12 +34,12 @@ from torch import nn
 from timecell.card import Card
 from timecell.combine import Sequential
 from timecell.credit import BPTT, SLTT, Credit
-from timecell.data.containers import Data, Schema
+from timecell.data.containers import Schema
 from timecell.layers import PerStep
-from timecell.network_system import FittedNetwork, NetworkSystem
+from timecell.network_system import NetworkSystem
 from timecell.neurons import LIF, Triangle
 from timecell.recipe import OneStage
-from timecell.system import Run, Task
+from timecell.system import Task
 from timecell.tasks import Classify
 
 CARD = Card(
@@ -95,8 +95,8 @@ class SpatialLearning(OneStage, NetworkSystem):
         """What comparisons tune."""
         return {"tau": (1.1, 2.0, 5.0), "lr": (2e-3, 5e-3, 1e-2), "hidden": (64, 128)}
 
-    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
-        """As every network; a classification is trained by the loss of each step, the only kind that SLTT can take."""
+    def asked(self, task: Task) -> Task:
+        """With a loss of each step, the only kind that SLTT can take."""
         if isinstance(task, Classify):
             task = replace(task, readout="every", criterion="tet", label_smoothing=0.0)
-        return super().fit(train, valid, task, run)
+        return task

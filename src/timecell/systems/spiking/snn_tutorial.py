@@ -35,13 +35,13 @@ from torch import Tensor, nn
 from timecell.card import Card
 from timecell.cell import Cell, check_sequence
 from timecell.combine import Sequential, silence
-from timecell.data.containers import Data, Schema
+from timecell.data.containers import Schema
 from timecell.losses import activity_l1
-from timecell.network_system import FittedNetwork, NetworkSystem
+from timecell.network_system import NetworkSystem
 from timecell.neurons import LIF, ATan, LeakyIntegrator, Surrogate
 from timecell.recipe import OneStage
 from timecell.state import StateTree
-from timecell.system import Readout, Run, Task
+from timecell.system import Readout, Task
 from timecell.tasks import Classify
 from timecell.tasks.classify import Criterion
 
@@ -169,8 +169,8 @@ class SnnTutorial(OneStage, NetworkSystem):
         """What comparisons tune."""
         return {"beta": (0.5, 0.9, 0.95), "lr": (2e-3, 5e-3, 1e-2), "hidden": (64, 128)}
 
-    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
-        """As every network; a classification gets this system's readout and loss."""
+    def asked(self, task: Task) -> Task:
+        """With this system's readout and loss."""
         if isinstance(task, Classify):
             task = replace(task, readout=self.readout, criterion=self.criterion, label_smoothing=0.0)
-        return super().fit(train, valid, task, run)
+        return task

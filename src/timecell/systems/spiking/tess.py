@@ -42,21 +42,22 @@ from torch import Tensor, nn
 from timecell.card import Card
 from timecell.checkpoint import seeded
 from timecell.claims import Absent, AtChance, Flat, Measured, NonInferior, Ordering, Trial, claim
-from timecell.claims.arms import prepared, tuned
+from timecell.claims.arms import budget, prepared, settings, tuned
 from timecell.combine import Sequential
 from timecell.credit import BPTT, Credit, FixedFeedback, Lesson, LocalHead, Rule
 from timecell.credit.checks import peak_bytes_of
 from timecell.credit.online import TESS
 from timecell.credit.traces import TracePair
-from timecell.data.containers import Data, Schema, Sequences
+from timecell.data.containers import Schema, Sequences
 from timecell.data.encoders import direct, latency, rate
 from timecell.data.images import load_mnist
 from timecell.data.splits import by_sample
-from timecell.network_system import FittedNetwork, NetworkSystem
+from timecell.network_system import NetworkSystem
 from timecell.neurons import LIF, Triangle
-from timecell.recipe import Recipe, Stage
-from timecell.system import Run, Task
+from timecell.recipe import OneStage
+from timecell.system import Task
 from timecell.tasks import Classify
+from timecell.tasks.classify import stepwise
 
 CARD = Card(
     slug="tess",
@@ -71,7 +72,7 @@ Rules = Literal["tess", "bptt", "broadcast", "redrawn", "readout"]
 
 
 @dataclass(frozen=True)
-class LocalLearning(NetworkSystem):
+class LocalLearning(OneStage, NetworkSystem):
     """A feed-forward spiking net, each layer of which learns by itself.
 
     Attributes:
@@ -88,6 +89,7 @@ class LocalLearning(NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
+    made_for: ClassVar[tuple[str, ...]] = ("classify",)
     hidden: int = 200
     layers: int = 2
     tau: float = 2.0
@@ -119,23 +121,13 @@ class LocalLearning(NetworkSystem):
         }
         return rules.get(self.rule, BPTT())
 
-    def recipe(self) -> Recipe:
-        """One stage."""
-        return Recipe((Stage(lr=self.lr),), batch=self.batch)
-
     def space(self) -> Mapping[str, Sequence[Any]]:
         """What comparisons tune."""
         return {"lr": (3e-3, 1e-2), "temperature": (0.01, 0.03, 0.1), "tau": (1.1, 2.0, 5.0)}
 
-    def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Sequences to classify."""
-        return super().accepts(schema, task) if task.name == "classify" else f"it can classify; the task is {task.name}"
-
-    def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
-        """As every network; a classification is trained by the loss of each step, the only kind that an instant knows."""
-        if isinstance(task, Classify):
-            task = replace(task, readout="every", criterion="cross_entropy")
-        return super().fit(train, valid, task, run)
+    def asked(self, task: Task) -> Task:
+        """With a loss of each step, the only kind that an instant knows."""
+        return stepwise(task)
 
 
 @dataclass(frozen=True)
@@ -188,9 +180,7 @@ def heads_must_stay(trial: Trial) -> Mapping[str, Measured]:
 def on_digits(data: Sequences, trial: Trial, **arms: LocalLearning) -> dict[str, Measured]:
     """Test accuracy of each arm; 70 % of the digits train, a tenth validates, the rest tests."""
     splits = prepared(by_sample(data, seed=trial.seed, valid=0.1, test=0.2), trial)
-    updates = 4 if trial.quick else UPDATES // 4 if trial.control else UPDATES  # shuffled labels have nothing to teach
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
-    space = {"lr": RATES["lr"][:1]} if trial.quick or trial.control else RATES
+    space, run = settings(trial, RATES), budget(trial, UPDATES)
     return {name: tuned(system, space, splits, TASK, run).measured for name, system in arms.items()}
 
 
@@ -234,6 +224,6 @@ def sparse_input_needs_its_trace(trial: Trial) -> Mapping[str, Measured]:
     """Test accuracy on digits as single spikes, the earlier the darker, with either half of the trace pair."""
     data = load_mnist().pooled(2).encoded(lambda x: latency(x, 10))
     splits = prepared(by_sample(data, seed=trial.seed, valid=0.1, test=0.2), trial)
-    run = Run(seed=trial.seed, updates=4 if trial.quick else 50 if trial.control else 200, device="cpu")
+    run = budget(trial, 200)
     arms = {"causal trace": LocalLearning(acausal=0.0), "acausal trace": LocalLearning(causal=0.0)}
     return {name: tuned(arm, {}, splits, TASK, run).measured for name, arm in arms.items()}

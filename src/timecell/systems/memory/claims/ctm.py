@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from timecell.claims import Absent, AtChance, Measured, Ordering, Trend, Trial, claim, experiment
+from timecell.claims.arms import budget
 from timecell.claims.experiment import Arrays
 from timecell.data.labelled_steps import LabelledSteps
 from timecell.data.splits import by_sample
 from timecell.data.synthetic.memory_tasks import cumulative_parity
 from timecell.inference import evaluating
-from timecell.system import Run
 from timecell.systems.memory.ctm import CTM
 from timecell.tasks import Classify
 from timecell.tasks.stopping import certainty, first_certain, most_certain, unflat
@@ -124,8 +124,7 @@ def thoughts(trial: Trial, arm: str) -> Arrays:
     train, valid, test = (cast(LabelledSteps, part) for part in (splits.train, splits.valid, splits.test))
     if trial.control:
         train, valid = strangers(train, trial.seed), strangers(valid, trial.seed)
-    updates = 4 if trial.quick else UPDATES // 8 if trial.control else UPDATES  # shuffled labels have nothing to teach
-    run = Run(seed=trial.seed, updates=updates, progress=trial.progress, device="cpu")
+    run = budget(trial, UPDATES, control=8)
     systems = ARMS[arm][:1] if trial.quick or trial.control else ARMS[arm]
     fitted = [system.fit(train, valid, Classify(), run) for system in systems]
     best = max(fitted, key=lambda one: one.task.score(one.predict(valid), valid).value)
