@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from timecell.catalog import sources
 from timecell.claims import (
     Absent,
     AtChance,
@@ -563,6 +564,20 @@ def test_code_changes_what_the_code_does(tmp_path, old, new):
     module.write_text(text)
     before = ledger.hash_of(module)
     module.write_text(text.replace(old, new))
+    assert ledger.hash_of(module) != before
+
+
+def test_files_that_a_system_is_made_of_belong_to_its_code(tmp_path):
+    module, part, claims = tmp_path / "mine.py", tmp_path / "parts.py", tmp_path / "claims" / "mine.py"
+    claims.parent.mkdir()
+    (tmp_path / "stranger.py").write_text("x = 1")
+    part.write_text("from more import B\nA = 1")
+    (tmp_path / "more.py").write_text("B = 1")
+    module.write_text("from parts import A\n" + HEAD + CODE)
+    claims.write_text("from ..mine import Net\n" + SHOWN)
+    assert {path.name for path in sources(module)} == {"mine.py", "parts.py", "more.py"} and len(sources(module)) == 4
+    before = ledger.hash_of(module)
+    part.write_text("from more import B\nA = 2")
     assert ledger.hash_of(module) != before
 
 

@@ -128,6 +128,42 @@ def claims_file(module: Path) -> Path:
     return beside
 
 
+def sources(module: Path) -> set[Path]:
+    """A system's module, its claims, and the files beside them that they are made of, which they import.
+
+    Example:
+        >>> sorted(path.name for path in sources(find("timemaster")))
+        ['answer_language.py', 'timemaster.py', 'timemaster.py']
+    """
+    found: set[Path] = set()
+    left = [module, claims_file(module)]
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.add(path)
+            left += [file for file in _beside(path) if file.is_file()]
+    return found
+
+
+def _beside(path: Path) -> list[Path]:
+    """Where the modules would lie that a file imports, if they lie beside systems."""
+    files = []
+    for node in _parse(path).body:
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        name, ours = node.module or "", SYSTEMS.relative_to(PACKAGE.parent).parts
+        parts = tuple(name.split(".")) if name else ()
+        if node.level:
+            folder = path.parents[node.level - 1]
+        elif parts[: len(ours)] == ours:
+            folder, parts = SYSTEMS, parts[len(ours) :]
+        else:
+            folder = path.parent
+        files += [folder.joinpath(*parts).with_suffix(".py")] if parts else []
+        files += [folder.joinpath(*parts, f"{alias.name}.py") for alias in node.names]
+    return files
+
+
 def claim_names(path: Path) -> list[str]:
     """The functions of a file that are decorated with ``@claim(...)``.
 

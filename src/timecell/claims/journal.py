@@ -17,7 +17,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from timecell.catalog import PACKAGE, claims_file
+from timecell.catalog import PACKAGE, sources
 from timecell.claims.declare import Trial
 from timecell.claims.packing import measured_from_json, measured_to_json
 from timecell.claims.statements import Measured
@@ -92,6 +92,6 @@ def experiments(ledger: Path, slug: str, code: str) -> Path:
 def code_hash(module: Path) -> str:
     """Hash of all that a measurement depends on: the system's files, all of timecell, and what it stands on."""
     digest = hashlib.sha256(f"{python_version()} {[version(name) for name in VERSIONS]}".encode())
-    for path in [module, claims_file(module), *sorted(PACKAGE.rglob("*.py"))]:
+    for path in [*sorted(sources(module)), *sorted(PACKAGE.rglob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -23,7 +23,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
 
-from timecell.catalog import claim_names, claims_file
+from timecell.catalog import claim_names, claims_file, sources
 from timecell.claims.confirm import Evidence, Outcome
 from timecell.claims.packing import measured_from_json, measured_to_json
 from timecell.claims.terms import read_terms, tables, terms_file
@@ -196,12 +196,12 @@ def overall(standings: Iterable[Standing]) -> Standing:
 
 
 def hash_of(module: Path) -> str:
-    """Hash of what a system's code does: its statements and those of its claims, without imports and docstrings.
+    """Hash of what a system's code does: the statements of all its files, without imports and docstrings.
 
-    Sorted, so that a definition may move from one file to the other. Comments and the wording of docstrings do not
+    Sorted, so that a definition may move from one file to another. Comments and the wording of docstrings do not
     count: none of these changes what was measured.
     """
-    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in {module, claims_file(module)}]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in sources(module)]
     statements = [s for tree in trees for s in tree.body if not isinstance(s, ast.Import | ast.ImportFrom)]
     told = "\n".join(sorted(_told(s) for s in statements if not _is_docstring(s)))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
