@@ -93,7 +93,8 @@ class HebbianSubspace(nn.Module):
         rest = x - x @ self.kept.T @ self.kept
         for _ in range(repeats):
             y = x @ self.present.T
-            self.present.add_(y.T @ (rest - y @ self.present), alpha=self.rate / len(x) / float(power))
+            # y^T (rest - y H): there are fewer units than samples, so y^T y comes first
+            self.present.add_(y.T @ rest - (y.T @ y) @ self.present, alpha=self.rate / len(x) / float(power))
 
     def finish_task(self) -> None:
         """Keep this task's rows from now on, and go on to the next ones."""
