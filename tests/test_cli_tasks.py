@@ -221,3 +221,43 @@ def test_only_edges_go_on(call, plant, tmp_path):
     trained(call, tmp_path, plant, "--task", "forecast", "--horizon", 3, "--system", "naive")
     status, _, err = call("predict", tmp_path / "model", plant, "--before", plant)
     assert status == 2 and "leave --before out" in err
+
+
+@pytest.fixture
+def shops(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"shop {i}", week, round(10.0**i * (5 + np.sin(week / 2 + i) + 0.1 * rng.normal()), 4))
+        for i in range(6)
+        for week in range(30 + 2 * i)
+    ]
+    return write(tmp_path / "shops.csv", "shop,week,sales", rows)
+
+
+def test_many_short_series_are_each_continued_in_their_own_unit(call, shops, tmp_path):
+    options = ("--id", "shop", "--time", "week", "--horizon", "3", "--system", "ridge-lags")
+    rows = trained(call, tmp_path, shops, *options)
+    assert len(rows) == 6 * 3 and list(rows[0]) == ["sequence", "step", "sales"] and rows[0]["step"] == 1
+    for i in range(6):  # each of its own size, a tenth of the next one's
+        told = np.array([row["sales"] for row in rows if row["sequence"] == i])
+        weeks = 30 + 2 * i + np.arange(3)
+        assert np.abs(told / 10.0**i - 5 - np.sin(weeks / 2 + i)).max() < 0.6
+    asked = json.loads((tmp_path / "model" / "asked.json").read_text())
+    assert asked["task"]["class"].endswith("ShortTerm") and asked["test"]["samples"] == 6
+
+
+def test_short_series_are_compared(call, shops, tmp_path):
+    status, out, err = call(
+        "compare", shops, "--id", "shop", "--time", "week", "--horizon", "3", "--updates", "5", "--trials", "1",
+        "--seeds", "1", "--jobs", "1", "--only", "gru", "--json", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert status == 0, err
+    assert {"gru", "naive", "ridge-lags"} <= {row["slug"] for row in json.loads(out)["rows"]}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "first training sample" in page and "Forecasts of sales" in page
+
+
+def test_a_series_that_is_too_short_is_named(call, shops, tmp_path):
+    status, _, err = call("train", shops, "--id", "shop", "--time", "week", "--horizon", "10", "--history", "9",
+                          "--system", "naive", "--out", tmp_path / "model")  # fmt: skip
+    assert status == 2 and "sequence 0: found 30 steps, expected at least 39" in err

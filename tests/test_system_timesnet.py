@@ -16,7 +16,7 @@ from timecell.network_system import FittedNetwork
 from timecell.system import Run
 from timecell.systems.series.claims.timesnet import hourly_taxi
 from timecell.systems.series.timesnet import TimesBlock, TimesNet, TimesNetSystem
-from timecell.tasks import Classify, Forecast
+from timecell.tasks import Classify, Forecast, ShortTerm
 from timecell.tasks.detect import Detect
 from timecell.tasks.impute import Impute
 
@@ -42,6 +42,8 @@ def data_for(task):
         label = np.arange(90) % 2
         samples = [rhythm(int(rng.integers(6, 15)), seed=i) * (1 + 2 * k) for i, k in enumerate(label)]
         return Sequences.of(samples, label, classes=("soft", "loud"))
+    if task.name == "short-term":
+        return Sequences.of([100.0**i * rhythm(45, seed=i) for i in range(5)], channels=("a", "b"))
     marks = np.zeros(400, bool)
     marks[300:310] = True
     return LabelledSeries(rhythm(), Schema("series", ("a", "b"), period=12, label="odd"), None, marks)
@@ -145,9 +147,16 @@ def test_what_is_hidden_has_no_part_in_the_answer():
 
 
 @pytest.mark.parametrize(
-    "task", [Forecast(history=24, horizon=5, targets=("b",)), Impute(history=24), Detect(history=12), Classify("last")],
+    "task",
+    [
+        Forecast(history=24, horizon=5, targets=("b",)),
+        ShortTerm(history=24, horizon=5, targets=("b",)),
+        Impute(history=24),
+        Detect(history=12),
+        Classify("last"),
+    ],
     ids=lambda task: task.name,
-)  # fmt: skip
+)
 def test_it_fits_is_kept_and_answers_alike(task, tmp_path):
     parts = task.split(data_for(task))
     assert SMALL.accepts(parts.train.schema, task) is None

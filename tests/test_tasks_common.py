@@ -7,6 +7,7 @@ import pytest
 
 from timecell.data.containers import Schema, Sequences, Series
 from timecell.data.labelled_series import LabelledSeries
+from timecell.data.short_series import ShortSeries
 from timecell.data.synthetic.edge_stream import edge_stream
 from timecell.data.synthetic.point_processes import hawkes
 from timecell.system import Run
@@ -42,9 +43,15 @@ def counts():
     return Series(rng.poisson(0.3, (600, 3)).astype(float), Schema("series", ("u", "v", "w"), spikes=True))
 
 
+def short():
+    rng = np.random.default_rng(0)
+    return Sequences.of([10.0**i * (5 + rng.normal(size=(n, 2)).cumsum(0)) for i, n in enumerate((20, 24, 31, 20))])
+
+
 EXAMPLES = {
     "classify": (sequences, {}),
     "forecast": (waves, {"horizon": 6, "history": 24}),
+    "short-term": (short, {"horizon": 3}),
     "impute": (waves, {}),
     "detect": (marked, {}),
     "decode": (waves, {"targets": ("a",)}),
@@ -68,6 +75,11 @@ def with_another_end(data, test):
         first = len(data) - len(test) if isinstance(test, Series) else test.first_target
         values = data.values.copy()
         values[first:] = np.flip(values[first:], axis=0) + (0 if data.schema.spikes else 5)
+        return replace(data, values=values)
+    if isinstance(test, ShortSeries):
+        rows = (data.offsets[1:, None] - 1 - np.arange(test.horizon)).ravel()
+        values = data.values.copy()
+        values[rows] += 100
         return replace(data, values=values)
     if isinstance(data, Sequences):
         rows = np.repeat(data.part == "test", data.lengths)

@@ -66,6 +66,19 @@ def forecast(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     return head, [list(row) for row in zip(*columns)]
 
 
+def short_term(fitted: Fitted, data: Sequences, asked: Asked, file: Path) -> Rows:
+    """One row a step ahead of each sequence: its number, the step, and the value of each channel."""
+    from timecell.data.short_series import beyond
+
+    task, history = asked.task, asked.schema.lengths[0]
+    if int(data.lengths.min()) < history:
+        raise too_short(f"{file}, sequence {int(data.lengths.argmin())}", int(data.lengths.min()), history)
+    windows = beyond(data, history, task.horizon, tuple(range(len(task.targets))) or None)
+    values = windows.restored(fitted.predict(windows).values)
+    head = ["sequence", "step", *data.schema.channels[: values.shape[2]]]
+    return head, [[n, step + 1, *row] for n, each in enumerate(values.tolist()) for step, row in enumerate(each)]
+
+
 def decoded(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
     """One row a step: the targets."""
     targets = asked.task.targets
@@ -146,7 +159,7 @@ def communities(fitted: Fitted, data: Series, asked: Asked, file: Path) -> Rows:
 
 
 ANSWERS: dict[str, Callable[..., Rows]] = {
-    "classify": classes, "forecast": forecast, "decode": decoded, "co-smooth": rates, "detect": alarms,
+    "classify": classes, "forecast": forecast, "short-term": short_term, "decode": decoded, "co-smooth": rates, "detect": alarms,
     "impute": filled, "next-event": next_events, "link": links, "structure": communities,
 }  # fmt: skip
 

@@ -101,6 +101,7 @@ class Predict(Command):
 
         classify     of a sequence: the most probable class, and all probabilities
         forecast     of a step after the end of the file: every channel
+        short-term   of a step after the end of a sequence: every channel
         decode       of a step: the targets
         co-smooth    of a bin: the mean count of each unit, or of each that was held out
         detect       of a step: how anomalous it is, and whether that is an alarm

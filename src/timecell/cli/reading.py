@@ -31,8 +31,8 @@ class Reading(Command):
     Attributes:
         file: a file, or a folder with one folder for each class: CSV, Parquet, NPZ, NPY, HDF5, .ts, WAV, EDF, NWB, N-MNIST,
             AEDAT; or a data set that ships with timecell: spoken-digits, taxi.
-        task: classify, forecast, impute, detect, decode, co-smooth, next-event or link; found from the file unless you say
-            it.
+        task: classify, short-term, forecast, impute, detect, decode, co-smooth, next-event or link; found from the file
+            unless you say it.
         target: the column of labels (of classes, of marks of events, of anomalies); or the channels to forecast (all
             unless you name some), to decode, or the units to hold out.
         horizon: steps to forecast.
@@ -157,6 +157,8 @@ def with_anomalies(data: AnyData) -> AnyData:
 
 def usual(schema: Schema) -> str:
     """What is asked of such data unless somebody says it."""
+    if schema.kind == "sequences" and not schema.classes:
+        return "short-term"
     return "co-smooth" if schema.kind == "series" and schema.spikes else USUAL[schema.kind]
 
 

@@ -122,12 +122,12 @@ def the_data(data: AnyData, splits: Splits) -> str:
     train = splits.train
     if isinstance(data, Series):
         return section("The data", *of_series(data, splits))
+    if isinstance(data, Sequences):
+        return section("The data", *of_sequences(train if isinstance(train, Sequences) else data, splits))
     if isinstance(train, EventSequences):
         return section("The data", *of_events(splits))
-    if isinstance(train, TemporalEdges):
-        return section("The data", *of_edges(splits))
-    assert isinstance(train, Sequences)
-    return section("The data", *of_sequences(train, splits))
+    assert isinstance(train, TemporalEdges)
+    return section("The data", *of_edges(splits))
 
 
 def of_series(series: Series, splits: Splits) -> list[str]:

@@ -24,6 +24,7 @@ from timecell.tasks.link import LinkPrediction
 from timecell.tasks.metrics import residual_quantiles
 from timecell.tasks.next_event import NextEvent
 from timecell.tasks.predictions import AnomalyScores, ClassScores, Decoded, Forecasted, Imputed, Rates
+from timecell.tasks.short_term import ShortTerm
 from timecell.tasks.stopping import Thinking
 from timecell.tasks.stream import ScoreMatrix, TaskStream, learn_in_turn
 from timecell.tasks.structure import Structure
@@ -49,6 +50,7 @@ __all__ = [
     "NextEvents",
     "Rates",
     "ScoreMatrix",
+    "ShortTerm",
     "Structure",
     "TaskStream",
     "Thinking",
@@ -63,7 +65,7 @@ def every() -> dict[str, Any]:
 
     Example:
         >>> [name for name, task in every().items() if task.kind == "sequences"]
-        ['classify']
+        ['classify', 'short-term']
     """
     modules = [importlib.import_module(f"timecell.tasks.{m.name}") for m in pkgutil.iter_modules(__path__)]
     own = [thing for m in modules for thing in vars(m).values() if getattr(thing, "__module__", None) == m.__name__]

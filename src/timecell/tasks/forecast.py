@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from timecell.data.containers import AnyData, Batch, Data, Kind, Series, with_channels
+from timecell.data.containers import AnyData, Batch, Data, Gridded, Kind, Series, with_channels
 from timecell.data.splits import Splits, by_time
 from timecell.errors import InputError, unknown_name
 from timecell.system import Scores, System
@@ -26,7 +26,7 @@ from timecell.tasks import metrics
 from timecell.tasks.forecasters import Naive, RidgeLags, SeasonalNaive
 from timecell.tasks.predictions import Forecasted
 from timecell.tasks.readout import last, lengths, span
-from timecell.tasks.truth import future, naive_scale, of_kind, windowed
+from timecell.tasks.truth import future, naive_scale, of_kind, require_shape, windowed
 
 Error = Literal["absolute", "huber"]
 LOSSES: dict[Error, Callable[..., Tensor]] = {"absolute": F.l1_loss, "huber": F.huber_loss}
@@ -99,7 +99,8 @@ class Forecast:
         Raises:
             InputError: the data are no series, a target is no channel, the series is too short or never changes.
         """
-        series, targets = self._targets_first(data)
+        series = of_kind(data, Series, "a Series", "many short ones are for ShortTerm, labelled sequences for Classify")
+        series, targets = self.targets_first(series)
         splits = by_time(series, self._history(series), self.horizon, targets=targets)
         naive_scale(windowed(splits.valid))  # raises now what scoring would raise after the fits
         return splits
@@ -112,13 +113,7 @@ class Forecast:
         """
         windows = windowed(data)
         truth = future(windows)
-        if prediction.values.shape != truth.shape:
-            raise InputError(
-                "prediction",
-                found=f"shape {prediction.values.shape}",
-                expected=f"{truth.shape}",
-                remedy="predict the windows that are scored",
-            )
+        require_shape(prediction.values, truth)
         values, items = metrics.forecasting(prediction, truth, naive_scale(windows))
         return Scores(values, "mase", False, items, blocks=windows.starts // windows.horizon)
 
@@ -181,16 +176,19 @@ class Forecast:
         windows = torch.arange(len(batch), device=y.device)[here, None]
         return batch.x[windows, at, : change.shape[2]] + change, here
 
-    def _targets_first(self, data: AnyData) -> tuple[Series, tuple[int, ...]]:
-        """The series with the channels to forecast in front, and their numbers there."""
-        series = of_kind(data, Series, "a Series", "labelled sequences are for Classify")
-        channels = series.schema.channels
+    def targets_first(self, data: Gridded) -> tuple[Gridded, tuple[int, ...]]:
+        """The data with the channels to forecast in front, and their numbers there.
+
+        Raises:
+            InputError: a target is no channel.
+        """
+        channels = data.schema.channels
         for name in self.targets:
             if name not in channels:
                 raise unknown_name("targets", name, channels)
         first = self.targets or channels
         order = [channels.index(name) for name in (*first, *(c for c in channels if c not in first))]
-        return with_channels(series, order), tuple(range(len(first)))
+        return with_channels(data, order), tuple(range(len(first)))
 
     def _leading(self, data: Data) -> list[int]:
         """The numbers of the target channels, known to be the first ones."""

@@ -29,8 +29,8 @@ class _Baseline:
     card: ClassVar[Card]
 
     def accepts(self, schema: Schema, task: Task) -> str | None:
-        """Windows of a series."""
-        return None if task.name == "forecast" else f"it forecasts, and the task is {task.name}"
+        """Windows of a series, or of many short ones."""
+        return None if task.name in ("forecast", "short-term") else f"it forecasts, and the task is {task.name}"
 
     def space(self) -> Mapping[str, Sequence[Any]]:
         """Nothing to tune."""

@@ -90,6 +90,18 @@ def forecasting(
     return metrics, total * known.sum() / counts.sum()
 
 
+def symmetric(values: Float[np.ndarray, "N H C"], truth: Float[np.ndarray, "N H C"]) -> float:
+    """Mean of 200 |error| / (|value| + |truth|) over what is observed, in percent: 0 to 200; two zeros are no error.
+
+    Example:
+        >>> round(symmetric(np.array([[[90.0], [0.0]]]), np.array([[[110.0], [0.0]]])), 6)
+        10.0
+    """
+    size = np.abs(values) + np.abs(truth)
+    error = np.divide(np.abs(values - truth), size, out=np.zeros_like(size), where=size > 0)
+    return float(200 * error[~np.isnan(truth)].mean())
+
+
 LEVELS = (0.1, 0.5, 0.9)
 """Quantiles of a forecast."""
 

@@ -227,11 +227,11 @@ def require_same(what: str, found: Any, expected: Any) -> None:
 
 
 def require_shape(values: np.ndarray, truth: np.ndarray) -> None:
-    """Raise InputError unless a prediction is of these stretches."""
+    """Raise InputError unless a prediction is of these pieces of a series."""
     if values.shape != truth.shape:
         raise InputError(
             "prediction", found=f"shape {values.shape}", expected=f"{truth.shape}",
-            remedy="predict the stretches that are scored",
+            remedy="predict what is scored",
         )  # fmt: skip
 
 

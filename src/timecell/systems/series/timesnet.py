@@ -10,9 +10,9 @@ ordinary small two-dimensional convolution see both at once. Then unfold, and mi
                                                                                     all periods; a few blocks
     values [B, L, C] -> Conv1d of 3 + position -> [B, L, d] -> blocks -> a linear head
 
-One backbone for four tasks; only the head differs. *Forecast*: a linear map over time first lengthens the window by the
-horizon, then each step beyond it is read off. *Impute* and *detect*: each step is read off, for the values that were
-hidden, or for the step's own value, whose error is the score. These three see each window in units of its own
+One backbone for five tasks; only the head differs. *Forecast*, of one long series or *short-term* of many short ones: a
+linear map over time first lengthens the window by the horizon, then each step beyond it is read off. *Impute* and *detect*: each step is read off, for the values that were
+hidden, or for the step's own value, whose error is the score. These see each window in units of its own
 (rhythm/instance_norm.py). *Classify*: all steps side by side, one linear map.
 
 Where we differ from the paper. Periods are each window's own; the paper takes those of the batch's mean spectrum, so that
@@ -226,7 +226,7 @@ class TimesNetSystem(OneStage, NetworkSystem):
     """
 
     card: ClassVar[Card] = CARD
-    made_for: ClassVar[tuple[str, ...]] = ("forecast", "impute", "detect", "classify")
+    made_for: ClassVar[tuple[str, ...]] = ("forecast", "short-term", "impute", "detect", "classify")
     width: int = 16
     hidden: int = 16
     layers: int = 2
@@ -267,6 +267,8 @@ class TimesNetSystem(OneStage, NetworkSystem):
 
     def fit(self, train: Data, valid: Data, task: Task, run: Run) -> FittedNetwork:
         """As every network, with the head of the task."""
-        horizon = task.horizon if isinstance(task, Forecast) else 0
-        headed = replace(self, head=task.name, horizon=horizon)  # type: ignore[arg-type]
+        if isinstance(task, Forecast):  # of one long series or of many short ones
+            headed = replace(self, head="forecast", horizon=task.horizon)
+        else:
+            headed = replace(self, head=task.name, horizon=0)  # type: ignore[arg-type]
         return super(TimesNetSystem, headed).fit(train, valid, task, run)
