@@ -230,9 +230,12 @@ class SelfAttention(Cell):
             there = torch.arange(k.shape[1], device=x.device) >= context - 1 - filled[:, None]
             y = heads.read(heads.query(x), k, v, causal_mask(steps, k.shape[1], context, x.device) & there[:, None])
         ends = torch.full((batch,), steps, device=x.device) if lengths is None else lengths
-        kept = (ends[:, None] + torch.arange(context - 1, device=x.device))[..., None].expand(-1, -1, heads.size)
-        after = KeysValues(k.gather(1, kept), v.gather(1, kept), (filled + ends).clamp(max=context - 1))
-        return silence(y, lengths), after
+        if lengths is None:
+            k, v = k[:, steps:], v[:, steps:]
+        else:
+            last = (ends[:, None] + torch.arange(context - 1, device=x.device))[..., None].expand(-1, -1, heads.size)
+            k, v = k.gather(1, last), v.gather(1, last)
+        return silence(y, lengths), KeysValues(k, v, (filled + ends).clamp(max=context - 1))
 
     def _check_state(self, state: StateTree, batch: int, context: int) -> None:
         shape = (batch, context - 1, self.attention.size)
