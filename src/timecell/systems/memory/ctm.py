@@ -18,6 +18,10 @@ its best and its most certain tick (`tasks.stopping.Thinking`), so that the net 
 
 Where we differ: positions are a fixed cosine code, the synapses are the paper's shallow ones (no U-Net), sizes are small.
 
+What it is not. On parity, which the checks ask for, the same loop without private histories or without synchronisation is
+as good (`histories_matter`, `synchronisation_matters`): what counts there is the time to think. The paper takes the two out
+in its mazes, which take more than minutes.
+
 Source: Darlow, Regan, Risi, Seely & Jones, "Continuous thought machines" (2025), arXiv:2505.05522.
 """
 
