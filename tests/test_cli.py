@@ -173,6 +173,16 @@ def test_verify_prints_the_record_that_it_writes(call, mine):
     assert [trial["seed"] for trial in printed["shown"]["trials"]] == [100, 101]
 
 
+def test_experiments_of_other_code_are_thrown_away_and_those_of_others_kept(call, mine):
+    unfinished = Path(mine[3]).parent / "ledger-unfinished"
+    old, strange = unfinished / "a-net.0123456789abcdef", unfinished / "b-net.0123456789abcdef"
+    for folder in (old, strange):
+        folder.mkdir(parents=True)
+        (folder / "fitted-100.npz").write_bytes(b"of code that is no more")
+    assert call("verify", "a-net", *mine, "--jobs", 1)[0] == 0
+    assert not old.exists() and strange.exists()
+
+
 def test_a_claim_that_falls_short_is_a_failure(call, mine):
     source = module_of(mine).read_text()
     module_of(mine).write_text(source.replace("trial.control else 1.0", "trial.control else 0.1"))

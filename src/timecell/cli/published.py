@@ -179,6 +179,9 @@ class Verify(_Measuring):
         ledger.require_writable(self.ledger_file)
         code = code_hash(module)
         shared = experiments(self.ledger_file, slug, code)
+        for old in shared.parent.glob(f"{slug}.*"):
+            if old.is_dir() and old != shared:
+                shutil.rmtree(old, ignore_errors=True)  # of other code, which nothing will ask for
         answers = [self.one(slug, claim, read_terms(file, claim.name), module, code, shared) for claim, file in claims]
         shutil.rmtree(shared, ignore_errors=True)
         return answers
